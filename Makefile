@@ -1,0 +1,59 @@
+# `make` lists what there is. Everything works with nothing installed but Python >= 3.11.
+
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate
+PYTEST := $(VENV_PYTHON) -m pytest
+
+TALLYGATE_TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
+TALLYGATE_TEST_REDIS_URL ?= redis://127.0.0.1:6379
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-external check bench lint format lock openapi wheel install clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+run: install ## Start Tallygate with everything it needs on http://127.0.0.1:4100 (Ctrl-C stops it all)
+	@exec $(VENV_PYTHON) -m service.cli serve $(ARGS)
+
+test: install ## Run the whole test suite on embedded engines (PYTEST_ARGS="-k name" for a part)
+	$(PYTEST) -n 2 $(PYTEST_ARGS)
+
+test-external: install ## Run the tests on PostgreSQL and Redis of your own (TALLYGATE_TEST_DATABASE_URL, TALLYGATE_TEST_REDIS_URL)
+	TALLYGATE_TEST_DATABASE_URL=$(TALLYGATE_TEST_DATABASE_URL) TALLYGATE_TEST_REDIS_URL=$(TALLYGATE_TEST_REDIS_URL) \
+	$(PYTEST) $(PYTEST_ARGS) -m "not embedded" tests/integration tests/api tests/faults
+
+check: lint ## Everything that needs no test: style, types, layers, openapi.yaml, migrations
+	$(VENV_PYTHON) -m mypy
+	.venv/bin/lint-imports --no-cache
+	$(VENV_PYTHON) -m service.cli openapi --check
+	$(VENV_PYTHON) scripts/check_schema.py
+
+lint: install ## Style only
+	$(VENV_PYTHON) -m ruff check
+	$(VENV_PYTHON) -m ruff format --check
+
+format: install ## Put the code in form and repair what can be repaired safely
+	$(VENV_PYTHON) -m ruff check --fix
+	$(VENV_PYTHON) -m ruff format
+
+bench: install ## Measure ingest, check and rating against floors of the same run
+	$(VENV_PYTHON) -m benchmarks $(ARGS)
+
+openapi: install ## Write openapi.yaml from the application
+	$(VENV_PYTHON) -m service.cli openapi
+
+wheel: install ## Build dist/tallygate-*.whl, migrations included
+	$(VENV_PYTHON) -m hatchling build -t wheel -t sdist
+
+lock: ## Write the two locks anew from pyproject.toml (needs uv)
+	$(COMPILE) --upgrade --all-extras --output-file requirements.lock
+	$(COMPILE) --constraint requirements.lock --output-file deploy/container/requirements.lock
+
+install: ## Make or refresh .venv (the other targets do it)
+	@$(PYTHON) scripts/install.py
+
+clean: ## Remove .venv and caches; data in .tallygate stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
