@@ -1,0 +1,1 @@
+"""Tallygate: what LLM traffic costs, and the gate in front of it."""
