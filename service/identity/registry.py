@@ -1,0 +1,247 @@
+"""What is known of aliases and keys, loaded from Postgres; keys are remembered by each process for the hot paths.
+
+Guarantees: a change is heard at once (LISTEN) and takes at most 5 s when the news is lost; a key nobody knows is asked
+for each time, so that a declaration counts for the very next call. While Postgres does not answer, what was known up to
+15 min ago goes on being used. Learning is done beside recording: its failure fails nobody.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+
+from service.db.pools import PostgresPool, connected
+from service.errors import Unavailable
+from service.identity import repository
+from service.identity.aliases import AliasBook
+from service.identity.known_key import KeyLesson, KnownKey, LearnedFacts, merge_lessons
+from service.kit.batching import MicroBatcher
+from service.kit.clock import monotonic
+from service.kit.stopping import stop
+
+_log = structlog.get_logger(__name__)
+
+_FRESH_SECONDS = 5.0
+_USABLE_SECONDS = 900.0
+_KEYS_KEPT = 50_000
+_KEYS_PER_STATEMENT = 500
+_MAX_WAITING = 10_000
+_STATEMENT_SECONDS = 3.0
+_ANSWER_SECONDS = 5.0
+# A check has 50 ms in all: with something older at hand it does not wait longer than this for something newer.
+_RENEWAL_WAIT_SECONDS = 0.025
+_TROUBLE_SECONDS = 1.0
+_RECONNECT_SECONDS = 1.0
+# A listener never sends anything: without keep-alives it would not notice that the other end is gone.
+_KEEPALIVE: Final[dict[str, Any]] = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+
+Wanted = tuple[str, str]  # (tenant_id, api_key)
+
+
+async def load_aliases(connection: AsyncConnection[Any], tenant_id: str) -> AliasBook:
+    """Return the alias book of a tenant."""
+    return AliasBook(row.rule for row in await repository.fetch_aliases(connection, tenant_id))
+
+
+class _Remembered:
+    """A key as it was read, and the newest event heard of it by this process."""
+
+    __slots__ = ("key", "newest_lesson", "read_at")
+
+    def __init__(self, key: KnownKey, read_at: float) -> None:
+        self.key = key
+        self.read_at = read_at
+        self.newest_lesson: datetime | None = key.learned_from_occurred_at
+
+
+class KeyRegistry:
+    """The keys one process knows. `start` lets it follow what other processes change, `close` ends that."""
+
+    def __init__(
+        self,
+        pool: PostgresPool,
+        *,
+        clock: Callable[[], float] = monotonic,
+        statement_seconds: float = _STATEMENT_SECONDS,
+    ) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._statement_seconds = statement_seconds
+        self._keys: dict[Wanted, _Remembered] = {}
+        self._distrusted_until = float("-inf")  # what was read before may have changed unheard
+        self._lookups: MicroBatcher[Wanted, KnownKey | None] = MicroBatcher(
+            self._ask, _KEYS_PER_STATEMENT, max_wait_ms=0
+        )
+        self._in_flight: set[Wanted] = set()
+        self._changed_in_flight: set[Wanted] = set()
+        self._renewals: dict[Wanted, asyncio.Task[None]] = {}
+        self._trouble_until = float("-inf")
+        self._follower: asyncio.Task[None] | None = None
+
+    async def find(self, tenant_id: str, api_key: str, *, patience_seconds: float = _ANSWER_SECONDS) -> KnownKey | None:
+        """Return what is known of a key. Raises Unavailable when nobody can be asked in time and nothing is at hand."""
+        wanted = (tenant_id, api_key)
+        fresh = self._find_fresh(wanted)
+        if fresh is not None:
+            return fresh
+        if self._find_usable(wanted) is None:
+            return await self._look_up(wanted, patience_seconds)
+        await self._await_renewal(wanted, min(patience_seconds, _RENEWAL_WAIT_SECONDS))
+        # Meanwhile a message may have told that it changed.
+        usable = self._find_usable(wanted)
+        return usable if usable is not None else await self._look_up(wanted, patience_seconds)
+
+    async def find_many(self, tenant_id: str, api_keys: Iterable[str]) -> dict[str, KnownKey]:
+        """Return what is known of some keys, with one statement for all that are not at hand. Raises Unavailable."""
+        distinct = dict.fromkeys(api_keys)
+        known = {api_key: key for api_key in distinct if (key := self._find_fresh((tenant_id, api_key))) is not None}
+        missing = [api_key for api_key in distinct if api_key not in known]
+        found = await asyncio.gather(*[self.find(tenant_id, api_key) for api_key in missing])
+        return known | {api_key: key for api_key, key in zip(missing, found, strict=True) if key is not None}
+
+    async def learn(self, tenant_id: str, lessons: Sequence[KeyLesson]) -> int:
+        """Store what recorded events teach of their keys, if it is new; return of how many keys it was.
+
+        Never raises for trouble of the database: the next event of the key teaches the same.
+        """
+        new = [facts for facts in merge_lessons(lessons) if self._is_new(tenant_id, facts)]
+        if not new:
+            return 0
+        try:
+            async with connected(self._pool) as connection, connection.transaction():
+                changed = await repository.learn_keys(connection, tenant_id, new)
+        except Unavailable:
+            _log.warning("keys_not_learned", keys=len(new))
+            return 0
+        for key in changed:
+            self.forget(tenant_id, key.api_key)
+        return len(changed)
+
+    def forget(self, tenant_id: str, api_key: str) -> None:
+        """Drop what is known of a key, and what a statement under way may say of it: it has just changed."""
+        wanted = (tenant_id, api_key)
+        self._keys.pop(wanted, None)
+        if wanted in self._in_flight:
+            self._changed_in_flight.add(wanted)
+
+    def start(self, database_url: str) -> None:
+        """Follow the changes other processes make."""
+        self._follower = asyncio.create_task(self._follow(database_url))
+
+    async def close(self) -> None:
+        """Stop following, and let the statement under way finish."""
+        await stop(self._follower)
+        await asyncio.gather(*self._renewals.values())
+        await self._lookups.close()
+
+    def _find_fresh(self, wanted: Wanted) -> KnownKey | None:
+        remembered = self._keys.get(wanted)
+        if remembered is None or remembered.read_at <= self._distrusted_until:
+            return None
+        return remembered.key if self._clock() - remembered.read_at <= _FRESH_SECONDS else None
+
+    def _find_usable(self, wanted: Wanted) -> KnownKey | None:
+        remembered = self._keys.get(wanted)
+        if remembered is None or self._clock() - remembered.read_at > _USABLE_SECONDS:
+            return None
+        return remembered.key
+
+    async def _look_up(self, wanted: Wanted, patience_seconds: float) -> KnownKey | None:
+        if self._lookups.queued_items >= _MAX_WAITING:
+            raise Unavailable("Too many keys are waiting to be looked up.")
+        try:
+            async with asyncio.timeout(patience_seconds):
+                return await self._lookups.submit(wanted)
+        except TimeoutError as error:
+            raise _unanswered() from error
+
+    async def _await_renewal(self, wanted: Wanted, wait_seconds: float) -> None:
+        """Ask anew for a key that is known, once at a time, and wait a moment for the answer."""
+        renewal = self._renewals.get(wanted)
+        if renewal is None:
+            renewal = asyncio.create_task(self._renew(wanted))
+            self._renewals[wanted] = renewal
+            renewal.add_done_callback(lambda _: self._renewals.pop(wanted, None))
+        if self._clock() >= self._trouble_until:
+            await asyncio.wait([renewal], timeout=wait_seconds)
+            if not renewal.done():
+                self._trouble_until = self._clock() + _TROUBLE_SECONDS
+
+    async def _renew(self, wanted: Wanted) -> None:
+        try:
+            await self._look_up(wanted, _ANSWER_SECONDS)
+        except Unavailable as error:
+            _log.debug("key_not_renewed", reason=error.detail)
+
+    async def _ask(self, batch: list[Wanted]) -> list[KnownKey | None]:
+        """Answer a batch with one statement; ask again for the keys that changed meanwhile."""
+        open_keys = set(batch)
+        answers: dict[Wanted, KnownKey | None] = {}
+        while open_keys:
+            self._in_flight, self._changed_in_flight = open_keys, set()
+            try:
+                answers |= await self._ask_once(open_keys)
+                open_keys = self._changed_in_flight
+            finally:
+                self._in_flight, self._changed_in_flight = set(), set()
+        return [answers[wanted] for wanted in batch]
+
+    async def _ask_once(self, open_keys: set[Wanted]) -> dict[Wanted, KnownKey | None]:
+        asked_at = self._clock()
+        try:
+            async with (
+                asyncio.timeout(self._statement_seconds),
+                connected(self._pool, self._statement_seconds) as connection,
+            ):
+                found = await repository.find_keys(connection, sorted(open_keys))
+        except (Unavailable, TimeoutError) as error:
+            self._trouble_until = self._clock() + _TROUBLE_SECONDS
+            _log.warning("keys_not_looked_up", keys=len(open_keys))
+            raise _unanswered() from error
+        self._trouble_until = float("-inf")
+        for wanted in open_keys - self._changed_in_flight:
+            self._remember(wanted, found.get(wanted), asked_at)
+        return {wanted: found.get(wanted) for wanted in open_keys}
+
+    def _remember(self, wanted: Wanted, key: KnownKey | None, asked_at: float) -> None:
+        former = self._keys.pop(wanted, None)
+        if key is None:
+            return
+        remembered = _Remembered(key, asked_at)
+        if former is not None and former.newest_lesson is not None:
+            remembered.newest_lesson = max(former.newest_lesson, remembered.newest_lesson or former.newest_lesson)
+        while len(self._keys) >= _KEYS_KEPT:
+            self._keys.pop(next(iter(self._keys)))
+        self._keys[wanted] = remembered
+
+    def _is_new(self, tenant_id: str, lesson: LearnedFacts) -> bool:
+        remembered = self._keys.get((tenant_id, lesson.api_key))
+        if remembered is None:
+            return True
+        newest = remembered.newest_lesson
+        if newest is not None and lesson.occurred_at < newest:
+            return False
+        remembered.newest_lesson = lesson.occurred_at
+        return lesson.facts.adds_to(remembered.key.learned)
+
+    async def _follow(self, database_url: str) -> None:
+        while True:
+            try:
+                async with await AsyncConnection.connect(database_url, autocommit=True, **_KEEPALIVE) as connection:
+                    await connection.execute(f"LISTEN {repository.KEY_CHANNEL}")
+                    # What was announced before is lost.
+                    self._distrusted_until = self._clock()
+                    async for notice in connection.notifies():
+                        tenant_id, _, api_key = notice.payload.partition(" ")
+                        self.forget(tenant_id, api_key)
+            except (psycopg.Error, OSError) as error:
+                _log.warning("key_news_interrupted", error=type(error).__name__)
+                await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+def _unanswered() -> Unavailable:
+    return Unavailable("The key registry cannot be asked at the moment.")
