@@ -1,0 +1,206 @@
+"""The price of one model, ready to rate with: which rate each token kind has in a tier, a context, at a time. Pure.
+
+Rates are resolved once per combination and kept, so that rating an event only looks them up. A rate the map does not
+state is substituted by the documented rule, and the rate's note says so.
+"""
+
+from bisect import bisect_left, bisect_right
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+
+from service.kit.money import EXACT
+from service.pricing.map_entry import MapEntry, RateTable
+from service.pricing.rate_keys import (
+    BATCHES,
+    REASONING,
+    SERVICE_TIERS,
+    STANDARD,
+    SUBSTITUTE_OF,
+    TEXT_OUTPUT,
+    TOKEN_KINDS,
+)
+from service.pricing.usage import PricingBasis
+
+_HALF = Decimal("0.5")
+_ONE = Decimal(1)
+
+_TIER_NAMES = {tier: tier for tier in SERVICE_TIERS} | {"batch": BATCHES, "fast": "priority"}
+_STANDARD_NAMES = frozenset({"", "default", "standard", "auto", "on_demand"})
+_UNKNOWN_TIER = "unknown"
+
+# Far more combinations than one model has; a bound all the same, because the names of rules come from elsewhere.
+_MAX_RESOLVED = 512
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """USD per token as stated, and what is charged: `charged_usd` = `usd` x `multiplier`, exactly."""
+
+    usd: Decimal
+    charged_usd: Decimal
+    multiplier: Decimal
+    price_key: str | None
+    note: str | None
+
+
+# By token kind; a kind is absent when the map has no rate for it and no rule gives one.
+Rates = dict[str, Rate]
+
+
+class _Selection(NamedTuple):
+    """What chooses among the rates of one model; the key under which resolved rates are kept."""
+
+    tier: str
+    context: int  # index of the context tier, or the number of crossed thresholds
+    is_off_peak: bool
+    multipliers: tuple[str, ...]
+    rule: str
+
+
+class _Stated(msgspec.Struct, frozen=True):
+    """A rate the map states for a kind itself, where, and why it is not exactly the one asked for."""
+
+    usd: Decimal
+    above_tokens: int
+    notes: tuple[str, ...]
+
+
+class ModelPrice:
+    """All prices of one model; immutable but for the memory of what was resolved."""
+
+    __slots__ = (
+        "_bounds",
+        "_has_multipliers",
+        "_off_peak",
+        "_resolved",
+        "entry",
+        "is_priced_by_tokens",
+        "is_zero",
+        "key",
+    )
+
+    def __init__(self, entry: MapEntry) -> None:
+        self.entry = entry
+        self.key = entry.key
+        self.is_priced_by_tokens = entry.is_priced_by_tokens
+        self.is_zero = entry.is_zero
+        thresholds = sorted({above for _, above, _ in entry.rates if above})
+        self._bounds = [tier.up_to_tokens for tier in entry.context_tiers] or thresholds
+        self._off_peak = entry.off_peak
+        self._has_multipliers = bool(entry.multipliers)
+        self._resolved: dict[tuple[str, int, bool, tuple[str, ...], str], Rates] = {}
+
+    def rates_for(self, input_tokens: int, basis: PricingBasis, occurred_at: datetime | None, rule: str) -> Rates:
+        """Return the rates of a call with that many prompt tokens; notes tell the `rule` by which the entry was found.
+
+        Without `occurred_at` the off-peak rates never hold.
+        """
+        off_peak = self._off_peak
+        selection = (
+            BATCHES if basis.is_batch else STANDARD if basis.service_tier is None else _tier_of(basis.service_tier),
+            self._context_of(input_tokens) if self._bounds else 0,
+            off_peak is not None and occurred_at is not None and off_peak.holds_at(occurred_at),
+            self._multipliers_of(basis) if self._has_multipliers else (),
+            rule,
+        )
+        return self._resolved.get(selection) or self._resolve(_Selection(*selection))
+
+    def _context_of(self, input_tokens: int) -> int:
+        tiers = self.entry.context_tiers
+        if tiers:
+            return min(bisect_left(self._bounds, input_tokens), len(tiers) - 1)
+        # Everybody's list says "more than N tokens", xAI's says "N tokens or more".
+        is_inclusive = self.entry.provider == "xai"
+        return bisect_right(self._bounds, input_tokens) if is_inclusive else bisect_left(self._bounds, input_tokens)
+
+    def _multipliers_of(self, basis: PricingBasis) -> tuple[str, ...]:
+        """Return the names of those multipliers of the entry that apply to the call."""
+        names = []
+        if basis.data_residency is not None:
+            names.append(f"data residency {basis.data_residency.lower()}")
+        if basis.vertex_location is not None and basis.vertex_location.lower() != "global":
+            names.append("regional endpoint")
+        if basis.inference_geography is not None:
+            names.append(f"inference geography {basis.inference_geography.lower()}")
+        if basis.speed is not None:
+            names.append(f"{basis.speed.lower()} mode")
+        return tuple(name for name in names if name in self.entry.multipliers) if names else ()
+
+    def _resolve(self, selection: _Selection) -> Rates:
+        if len(self._resolved) >= _MAX_RESOLVED:
+            self._resolved.clear()
+        multiplier = _ONE
+        for name in selection.multipliers:
+            multiplier = EXACT.multiply(multiplier, self.entry.multipliers[name])
+        told = _notes_of(selection)
+        resolved = {
+            kind: Rate(usd, EXACT.multiply(usd, multiplier), multiplier, self.key, "; ".join((*notes, *told)) or None)
+            for kind, (usd, notes) in self._substituted(selection).items()
+        }
+        self._resolved[selection] = resolved
+        return resolved
+
+    def _substituted(self, selection: _Selection) -> dict[str, tuple[Decimal, tuple[str, ...]]]:
+        """Return rate and notes of each kind that has a rate of its own or one that stands in for it."""
+        table, crossed = self._table_of(selection)
+        stated = {kind: _stated_rate(table, kind, selection.tier, crossed) for kind in TOKEN_KINDS}
+        if _is_less_specific(stated[REASONING], stated[TEXT_OUTPUT]):
+            stated[REASONING] = None
+        rates: dict[str, tuple[Decimal, tuple[str, ...]]] = {}
+        for kind in TOKEN_KINDS:  # what stands in for a kind comes before it in this order
+            own = stated[kind]
+            parent = SUBSTITUTE_OF.get(kind, "")
+            if own is not None:
+                rates[kind] = (own.usd, own.notes)
+            elif parent in rates:
+                usd, notes = rates[parent]
+                rates[kind] = (usd, (f"no {kind} rate: {parent} rate", *notes))
+        return rates
+
+    def _table_of(self, selection: _Selection) -> tuple[RateTable, list[int]]:
+        """Return the rates to choose from and the thresholds the prompt is above."""
+        entry = self.entry
+        if entry.context_tiers:
+            return entry.context_tiers[selection.context].rates, []
+        table = entry.rates
+        if selection.is_off_peak and entry.off_peak is not None:
+            table = table | {(kind, 0, STANDARD): rate for kind, rate in entry.off_peak.rates.items()}
+        return table, self._bounds[: selection.context]
+
+
+def _tier_of(name: str) -> str:
+    """Return the tier whose suffix to look for; all names no map knows are one tier: they cannot fill the memory."""
+    lowered = name.lower()
+    return STANDARD if lowered in _STANDARD_NAMES else _TIER_NAMES.get(lowered, _UNKNOWN_TIER)
+
+
+def _stated_rate(table: RateTable, kind: str, tier: str, crossed: list[int]) -> _Stated | None:
+    """Return the rate of the highest crossed threshold that has one; there, the tier's own before the standard one."""
+    for above in (*reversed(crossed), 0):
+        exact = table.get((kind, above, tier))
+        if exact is not None:
+            return _Stated(exact, above, ())
+        standard = table.get((kind, above, STANDARD))
+        if standard is not None and tier == BATCHES:
+            return _Stated(EXACT.multiply(standard, _HALF), above, ("no batch rate: half the standard rate",))
+        if standard is not None:
+            return _Stated(standard, above, ("no rate of this service tier: standard rate",))
+    return None
+
+
+def _is_less_specific(reasoning: _Stated | None, output: _Stated | None) -> bool:
+    """Tell whether the output rate is stated for this very tier and context and the reasoning rate is not."""
+    if reasoning is None or output is None:
+        return False
+    return reasoning.above_tokens < output.above_tokens or bool(reasoning.notes and not output.notes)
+
+
+def _notes_of(selection: _Selection) -> tuple[str, ...]:
+    """Return what every line of the call has to tell."""
+    return (
+        *((f"price found by {selection.rule}",) if selection.rule else ()),
+        *(("off-peak",) if selection.is_off_peak else ()),
+        *(f"multiplied for {name}" for name in selection.multipliers),
+    )

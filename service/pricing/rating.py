@@ -1,0 +1,146 @@
+"""From usage to money: what one call costs, line by line, and how sure that is. Pure; nothing is ever rounded.
+
+The model component is, the first that applies: our own price (`priced`, or `free` for an explicit zero), the gateway's
+figure less the fees (`reported`), or `unpriced`: then it costs nothing in reports, and an assumed amount in budgets.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from service.identity.models import ModelIdentity
+from service.kit.money import EXACT, ZERO
+from service.pricing import reasons
+from service.pricing.fallback import FallbackRates
+from service.pricing.fees import Fees, add_fees, guardrail_fees, router_fees
+from service.pricing.lines import PricedTokens, token_lines
+from service.pricing.model_price import Rates
+from service.pricing.price_book import PriceBook
+from service.pricing.quantities import Quantities, count_tokens
+from service.pricing.rate_selection import NoRates, SelectedRates, select_rates
+from service.pricing.rating_result import Line, PriceState, Rating
+from service.pricing.usage import PricingBasis, ReportedCost, Usage
+
+_ONE: Final = Decimal(1)
+# Gateways sum in binary floating point: what is left of a total after subtracting its parts may be pure noise.
+_NOISE: Final = Decimal("1e-9")
+REPORTED_LINE: Final = "gateway's figure"
+
+
+class _Component(msgspec.Struct, frozen=True, gc=False):
+    """The model's part of a rating."""
+
+    lines: tuple[Line, ...]
+    cost_usd: Decimal
+    state: PriceState
+    reason: str | None = None
+    price_key: str | None = None
+
+
+def rate(
+    usage: Usage,
+    basis: PricingBasis,
+    models: ModelIdentity,
+    reported: ReportedCost,
+    book: PriceBook,
+    fallback: FallbackRates,
+    *,
+    occurred_at: datetime | None = None,
+    trust_custom_rates: bool = True,
+) -> Rating:
+    """Return what the call costs.
+
+    `occurred_at` selects off-peak rates; `trust_custom_rates` = the tenant lets prices configured on the gateway's
+    deployments come before the book's.
+    """
+    fees = guardrail_fees(reported)
+    if basis.is_cache_hit:
+        return _rating(_Component((), ZERO, "free", reasons.CACHE_HIT), fees, ZERO, reported, book)
+    if basis.unbilled_reason is not None:
+        return _rating(_Component((), ZERO, "free", basis.unbilled_reason), fees, ZERO, reported, book)
+    if basis.is_failure and not usage.output_tokens and not _remainder(reported, fees):
+        return _rating(_Component((), ZERO, "free", reasons.FAILED), fees, ZERO, reported, book)
+    if models.is_router:
+        fees = add_fees(fees, router_fees(usage.input_tokens, models.provider, reported, book))
+    selected = select_rates(
+        models, basis, book, usage.input_tokens, occurred_at=occurred_at, trust_custom_rates=trust_custom_rates
+    )
+    component = _own_price(usage, basis, selected, reported, fees)
+    assumed = ZERO
+    if component.state == "unpriced":
+        remainder = _remainder(reported, fees)
+        if remainder:
+            component = _reported(remainder, component.reason)
+        else:
+            assumed = fallback.assume(usage.input_tokens, usage.output_tokens)
+    return _rating(component, fees, assumed, reported, book)
+
+
+def _remainder(reported: ReportedCost, fees: Fees) -> Decimal:
+    """Return what the gateway's total leaves for the model after all fees; 0 when that is nothing but noise."""
+    total = reported.total_usd
+    if not total:
+        return ZERO
+    remainder = EXACT.subtract(total, fees.total_usd)
+    return remainder if remainder > EXACT.multiply(total, _NOISE) else ZERO
+
+
+def _own_price(
+    usage: Usage, basis: PricingBasis, selected: SelectedRates | NoRates, reported: ReportedCost, fees: Fees
+) -> _Component:
+    """Return the component by our own rates, or an unpriced one with the reason."""
+    if isinstance(selected, NoRates):
+        return _unpriced(selected.reason)
+    if (usage.unmeasured or reported.tool_usage_usd) and not (
+        selected.is_declared_free and not _remainder(reported, fees)
+    ):
+        return _unpriced(f"{reasons.UNMEASURED}:{','.join(usage.unmeasured) or 'tools'}")
+    if not usage.input_tokens and not usage.output_tokens and not selected.is_zero:
+        return _unpriced(reasons.NO_USAGE)
+    return _by_lines(count_tokens(usage, basis.call_type), selected.rates)
+
+
+def _by_lines(quantities: Quantities, rates: Rates) -> _Component:
+    parts: list[PricedTokens] = []
+    price_key = None
+    for kind, tokens in quantities:
+        stated = rates.get(kind)
+        if stated is None:
+            return _unpriced(f"{reasons.NO_RATE}:{kind}")
+        parts.append((kind, stated, tokens))
+        price_key = price_key or stated.price_key
+    lines, total = token_lines(parts)
+    if total:
+        return _Component(lines, total, "priced", None, price_key)
+    return _Component(lines, ZERO, "free", reasons.EXPLICIT_ZERO, price_key)
+
+
+def _unpriced(reason: str) -> _Component:
+    return _Component((), ZERO, "unpriced", reason)
+
+
+def _reported(remainder: Decimal, reason: str | None) -> _Component:
+    line = Line(name=REPORTED_LINE, quantity=_ONE, unit="request", rate=remainder, amount_usd=remainder, note=reason)
+    return _Component((line,), remainder, "reported", reason)
+
+
+def _rating(component: _Component, fees: Fees, assumed_usd: Decimal, reported: ReportedCost, book: PriceBook) -> Rating:
+    cost = EXACT.add(component.cost_usd, fees.total_usd)
+    return Rating(
+        components=component.lines,
+        fees=fees.lines,
+        model_cost_usd=component.cost_usd,
+        fees_usd=fees.total_usd,
+        list_cost_usd=cost,
+        cost_usd=cost,
+        assumed_usd=assumed_usd,
+        enforced_usd=EXACT.add(cost, assumed_usd),
+        reported_cost_usd=reported.total_usd,
+        price_state=component.state,
+        fees_price_state=fees.state,
+        price_key=component.price_key,
+        price_book_version=book.version,
+        reason=component.reason,
+    )

@@ -1,0 +1,135 @@
+"""The price books of all tenants in memory: which one was in force at an instant, answered without any I/O.
+
+A process follows new versions by asking now and then (30 s); books in force are made ready beside the event loop, old
+ones when a late event asks for them. Postgres being away leaves what is known in force.
+"""
+
+import asyncio
+from collections import OrderedDict
+from datetime import datetime
+from itertools import groupby
+from typing import Final
+
+import psycopg
+import structlog
+from psycopg_pool import PoolTimeout
+
+from service.db.pools import PostgresConnection, PostgresPool
+from service.errors import Unavailable
+from service.kit.stopping import stop
+from service.pricing import repository
+from service.pricing.map_entry import CostMapError
+from service.pricing.price_book import PriceBook
+from service.pricing.repository import SHARED, VersionRow
+from service.pricing.shipped import shipped_snapshot
+
+_log = structlog.get_logger(__name__)
+
+_POLL_SECONDS: Final = 30.0
+_RETRY_SECONDS: Final = 1.0
+_BOOKS_KEPT: Final = 16
+_SHIPPED_BY: Final = "tallygate"
+
+
+class PriceBooks:
+    """Answers `at(tenant, instant)`; `start` loads and follows, `close` ends that."""
+
+    def __init__(self, pool: PostgresPool, *, poll_seconds: float = _POLL_SECONDS) -> None:
+        self._pool = pool
+        self._poll_seconds = poll_seconds
+        self._versions: dict[str, tuple[VersionRow, ...]] = {}
+        self._snapshots: dict[str, bytes] = {}
+        self._books: OrderedDict[str, PriceBook] = OrderedDict()
+        self._follower: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Give a new installation the shipped prices, load what there is, and follow new versions until `close`.
+
+        A database that does not answer is asked again until it does; `at` raises Unavailable meanwhile.
+        """
+        await self._reload_quietly()
+        self._follower = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        """Stop following."""
+        await stop(self._follower)
+
+    async def reload(self) -> None:
+        """Take over the versions committed until now. Raises what the database driver raises."""
+        async with self._pool.connection() as connection:
+            rows = await repository.list_versions(connection)
+            if not any(row.tenant_id == SHARED for row in rows):
+                await _insert_shipped(connection)
+                rows = await repository.list_versions(connection)
+            missing = {row.version for row in rows} - self._snapshots.keys()
+            fetched = await repository.fetch_snapshots(connection, missing) if missing else {}
+        versions = {tenant_id: tuple(own) for tenant_id, own in groupby(rows, key=lambda row: row.tenant_id)}
+        for version in {own[-1].version for own in versions.values()} & fetched.keys():
+            await self._make_ready(version, fetched[version])
+        self._snapshots |= fetched
+        self._versions = versions
+
+    def at(self, tenant_id: str, instant: datetime) -> PriceBook:
+        """Return the book in force for the tenant at the instant: its own, else the installation's.
+
+        Raises Unavailable before the first load, and for a version whose stored prices are damaged.
+        """
+        version = self._version_at(tenant_id, instant) or self._version_at(SHARED, instant)
+        if version is None:
+            raise Unavailable("The prices are not loaded yet.")
+        book = self._books.get(version)
+        if book is None:
+            try:
+                book = _open(version, self._snapshots[version])
+            except CostMapError as error:
+                raise Unavailable(f"The price book {version} cannot be read: {error}.") from error
+            self._keep(book)
+        else:
+            self._books.move_to_end(version)
+        return book
+
+    def _version_at(self, tenant_id: str, instant: datetime) -> str | None:
+        for row in reversed(self._versions.get(tenant_id, ())):
+            if row.effective_from <= instant:
+                return row.version
+        return None
+
+    def _keep(self, book: PriceBook) -> None:
+        self._books[book.version] = book
+        while len(self._books) > _BOOKS_KEPT:
+            self._books.popitem(last=False)
+
+    async def _make_ready(self, version: str, snapshot: bytes) -> None:
+        """Open a book before anybody asks for it. A damaged one is told of, and spoils no other."""
+        try:
+            self._keep(await asyncio.to_thread(_open, version, snapshot))
+        except CostMapError as error:
+            _log.error("price_book_damaged", version=version, detail=str(error))
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_seconds if self._versions else _RETRY_SECONDS)
+            await self._reload_quietly()
+
+    async def _reload_quietly(self) -> None:
+        try:
+            await self.reload()
+        except (psycopg.Error, PoolTimeout) as error:
+            _log.warning("price_books_not_reloaded", error=type(error).__name__, detail=str(error))
+
+
+def _open(version: str, snapshot: bytes) -> PriceBook:
+    book = PriceBook.from_snapshot(snapshot)
+    if book.version != version:
+        raise CostMapError(f"its prices are those of {book.version}")
+    return book
+
+
+async def _insert_shipped(connection: PostgresConnection) -> None:
+    snapshot = shipped_snapshot()
+    book = await asyncio.to_thread(PriceBook.from_snapshot, snapshot)
+    is_new = await repository.insert_first_version(
+        connection, version=book.version, origin=book.origin, imported_by=_SHIPPED_BY, snapshot=snapshot
+    )
+    if is_new:
+        _log.info("price_book_inserted", version=book.version, origin=book.origin, models=len(book))
