@@ -1,0 +1,115 @@
+"""`POST /v1/events`: the way in. A body is read in bounded memory; what is in it is the ingest's business."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from litestar import Controller, Request, Response, post
+from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIType
+
+from service.access.guards import admits, caller_of
+from service.errors import InvalidInput, MalformedBody
+from service.events.body import BodyCollector
+from service.events.in_flight import BodyHold, BodyLimiter
+from service.events.ingest import EventIngest
+from service.events.schemas import EventsAnswer, ResultsWanted, answer_events
+from service.problems import problem_responses
+
+_ENCODER = msgspec.json.Encoder()
+_WANTED: tuple[ResultsWanted, ...] = ("all", "problems", "none")
+
+_EVENT = Schema(
+    type=OpenAPIType.OBJECT,
+    description="A standard logging payload of LiteLLM; further fields of ours ride under `tallygate`.",
+)
+_EVENTS = Schema(one_of=[_EVENT, Schema(type=OpenAPIType.ARRAY, items=_EVENT)])
+
+
+@dataclass
+class _EventsOperation(Operation):
+    """Describes the body, which no type of the handler does."""
+
+    request_body: RequestBody | None = field(
+        default_factory=lambda: RequestBody(
+            required=True,
+            description=(
+                "One event, an array of events (`null` elements are answered as rejected), or one event per line, "
+                "whatever the content type says. `Content-Encoding: gzip` is understood."
+            ),
+            content={
+                "application/json": OpenAPIMediaType(schema=_EVENTS),
+                "application/x-ndjson": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)),
+            },
+        )
+    )
+
+
+class EventsController(Controller):
+    """Takes what gateways report."""
+
+    path = "/v1/events"
+    tags = ("Events",)
+
+    @post(
+        status_code=200,
+        middleware=[admits("ingest")],
+        request_max_body_size=None,
+        operation_id="post_events",
+        operation_class=_EventsOperation,
+        summary="Record what happened",
+        responses={
+            200: ResponseSpec(
+                data_container=EventsAnswer, description="What became of each element", generate_examples=False
+            ),
+            **problem_responses(400, 401, 403, 413, 422, 503),
+        },
+    )
+    async def post_events(self, request: Request[Any, Any, State]) -> Response[bytes]:
+        """Record each element exactly once; answered after the commit.
+
+        `results` (`all`, `problems`, `none`) says which elements to list: by default all up to 100, beyond that only
+        those not recorded. A bad element is listed as rejected and never fails its batch. After a 503 send the whole
+        body again.
+        """
+        wanted = _wanted_results(request)
+        # Two dependencies of a handler are resolved in a task group of their own: a tenth of the time of a small body.
+        ingest: EventIngest = request.app.state.services.event_ingest
+        limiter: BodyLimiter = request.app.state.services.body_limiter
+        with limiter.hold() as hold:
+            body = await _read_body(request, hold, ingest.max_body_bytes)
+            results = await ingest.ingest(caller_of(request), body)
+        return Response(_ENCODER.encode(answer_events(results, wanted)), media_type="application/json")
+
+
+def _wanted_results(request: Request[Any, Any, State]) -> ResultsWanted | None:
+    chosen = request.query_params.get("results")
+    for wanted in _WANTED:
+        if wanted == chosen:
+            return wanted
+    if chosen is not None:
+        raise InvalidInput("results is one of all, problems, none.", field="results")
+    return None
+
+
+async def _read_body(request: Request[Any, Any, State], hold: BodyHold, limit_bytes: int) -> bytearray:
+    """Return the body, inflated. Raises BodyTooLarge, MalformedBody, Unavailable (too many bytes in flight)."""
+    collector = BodyCollector(limit_bytes, is_gzip=_is_gzip(request.headers.get("content-encoding", "")))
+    async for chunk in request.stream():
+        for step, size_bytes in enumerate(collector.add(chunk)):
+            hold.grow_to(size_bytes)
+            if step > 0:
+                await asyncio.sleep(0)
+    return collector.content()
+
+
+def _is_gzip(encoding: str) -> bool:
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return False
+    if name in ("gzip", "x-gzip"):
+        return True
+    raise MalformedBody("Content-Encoding is gzip or absent.", code="encoding_not_supported")
