@@ -1,0 +1,142 @@
+"""Conflicts: events that came under a recorded id with other content. What they cost waits for an operator's decision.
+
+A conflict is a charge with an event key of its own: no request, no tokens, no cost, but its price is enforced.
+Accepting records what it stands for as a usage charge and reverses the conflict; dropping only reverses it. Each can be
+repeated without effect, because every charge involved has an event key made from the conflict's.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from service.errors import StateConflict
+from service.kit.ids import new_id
+from service.kit.money import EXACT, ZERO
+from service.ledger.charge import ChargeDraft, Duplicate, Recorded, RecordOutcome
+from service.ledger.queries import ChargeQueries
+from service.ledger.reversal import COUNTS, core_key_of, lines_of, reversal_of
+from service.ledger.totals import bucket_of
+from service.pricing.rating_result import Line
+
+_MARK = "#conflict-"
+# Counts a conflict keeps among its quantities, to have them again when it is accepted.
+_KEPT_PREFIX = "conflict_"
+
+
+class Recorder(Protocol):
+    """The group commit."""
+
+    async def record(self, drafts: Sequence[ChargeDraft]) -> list[RecordOutcome]:
+        """Record drafts and return what became of each."""
+        ...
+
+
+def conflict_of(draft: ChargeDraft) -> ChargeDraft:
+    """Return the contradicting event as a conflict."""
+    counts = {f"{_KEPT_PREFIX}{name}": getattr(draft, name) for name in COUNTS}
+    return msgspec.structs.replace(
+        draft,
+        charge_id=new_id(),
+        kind="conflict",
+        event_id=f"{draft.event_id}{_MARK}{draft.fingerprint.hex()[:32]}",
+        reservation_id=None,
+        **dict.fromkeys(COUNTS, 0),
+        quantities=draft.quantities | {name: count for name, count in counts.items() if count},
+        cost_usd=ZERO,
+        model_cost_usd=ZERO,
+        fees_usd=ZERO,
+        list_cost_usd=ZERO,
+        assumed_usd=draft.enforced_usd,
+    )
+
+
+def accepted_charge(row: dict[str, Any]) -> ChargeDraft:
+    """Return the usage charge a conflict stands for, from its row of `charge`."""
+    components, fees = lines_of(row["components"]), lines_of(row["fees"])
+    model_cost, fee_cost = _sum(components), _sum(fees)
+    cost = EXACT.add(model_cost, fee_cost)
+    quantities: dict[str, int] = row["quantities"]
+    kept = {name: row[name] for name in ChargeDraft.__struct_fields__ if name in row}
+    return ChargeDraft(
+        **{
+            **kept,
+            **{name: quantities.get(f"{_KEPT_PREFIX}{name}", 0) for name in COUNTS},
+            "charge_id": new_id(),
+            "kind": "usage",
+            "event_id": accepted_event_id(row),
+            "fingerprint": row["charge_id"].bytes * 2,
+            "fingerprint_version": 1,
+            "tags": tuple(row["tags"]),
+            "automatic_tags": tuple(row["automatic_tags"]),
+            "components": components,
+            "fees": fees,
+            "quantities": {n: quantity for n, quantity in quantities.items() if not n.startswith(_KEPT_PREFIX)},
+            "cost_usd": cost,
+            "model_cost_usd": model_cost,
+            "fees_usd": fee_cost,
+            "list_cost_usd": cost,
+            "assumed_usd": EXACT.subtract(row["enforced_usd"], cost),
+            "bucket": bucket_of(row["effective_at"]),
+            "key_digest": core_key_of(row),
+        }
+    )
+
+
+def accepted_event_id(row: dict[str, Any]) -> str:
+    """Return the event id under which an accepted conflict is recorded."""
+    event_id: str = row["event_id"]
+    return event_id.replace(_MARK, "#accepted-")
+
+
+class ConflictCharges:
+    """Carries out decisions over conflicts."""
+
+    def __init__(self, charges: ChargeQueries, recorder: Recorder) -> None:
+        self._charges = charges
+        self._recorder = recorder
+
+    async def accept_conflict(self, tenant_id: str, charge_id: UUID, reason: str) -> None:
+        """Let the conflicting event cost what it says. Raises NotFound, StateConflict, Unavailable.
+
+        Repeating an acceptance changes nothing; a conflict that was dropped before stays dropped.
+        """
+        row = await self._get_conflict(tenant_id, charge_id)
+        accepted = accepted_charge(row)
+        outcomes = await self._recorder.record([accepted, reversal_of(row, reason)])
+        match outcomes:
+            case [Recorded(), Recorded()] | [Duplicate(), _]:
+                return
+            case [Recorded(), Duplicate()]:
+                recorded = await self._charges.get_row(tenant_id, accepted.charge_id)
+                await self._recorder.record([reversal_of(recorded, "the conflict had been dropped before")])
+                raise StateConflict("This conflict has been dropped before.", code="already_decided")
+            case _:
+                raise StateConflict("The ledger refuses what this conflict stands for.", code="not_recordable")
+
+    async def drop_conflict(self, tenant_id: str, charge_id: UUID, reason: str) -> None:
+        """Take its amount out of the budgets again. Raises NotFound, StateConflict, Unavailable.
+
+        Repeating it changes nothing; a conflict that was accepted before stays accepted.
+        """
+        row = await self._get_conflict(tenant_id, charge_id)
+        [outcome] = await self._recorder.record([reversal_of(row, reason)])
+        if not isinstance(outcome, Recorded) and await self._charges.is_recorded(
+            tenant_id, row["source"], accepted_event_id(row)
+        ):
+            raise StateConflict("This conflict has been accepted before.", code="already_decided")
+
+    async def _get_conflict(self, tenant_id: str, charge_id: UUID) -> dict[str, Any]:
+        row = await self._charges.get_row(tenant_id, charge_id)
+        if row["kind"] != "conflict":
+            raise StateConflict("This charge is no conflict.", code="not_a_conflict")
+        return row
+
+
+def _sum(lines: Sequence[Line]) -> Decimal:
+    total = ZERO
+    for line in lines:
+        total = EXACT.add(total, line.amount_usd)
+    return total

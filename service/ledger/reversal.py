@@ -1,0 +1,133 @@
+"""Reversals: a charge that cancels another wholly, in the hour and in the windows of the original. At most one each.
+
+A reversal has an event key of its own, made from the original's id: that a second one is refused is the same guarantee
+as that an event is recorded once.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from service.errors import StateConflict
+from service.kit.ids import new_id
+from service.ledger.charge import ChargeDraft, Recorded, RecordOutcome, Unstorable
+from service.ledger.queries import ChargeQueries
+from service.ledger.totals import CORE_KEY, bucket_of, core_key_digest
+from service.pricing.rating_result import Line
+
+LEDGER_SOURCE = "tallygate"
+
+_REVERSIBLE = frozenset({"usage", "correction", "opening"})
+COUNTS = (
+    "requests",
+    "failed_requests",
+    "unpriced_requests",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_write_input_tokens",
+    "reasoning_output_tokens",
+)
+_NEGATED = (
+    *COUNTS,
+    "cost_usd",
+    "model_cost_usd",
+    "fees_usd",
+    "list_cost_usd",
+    "enforced_usd",
+    "assumed_usd",
+    "reported_cost_usd",
+)
+
+
+class Recorder(Protocol):
+    """The group commit."""
+
+    async def record(self, drafts: Sequence[ChargeDraft]) -> list[RecordOutcome]:
+        """Record drafts and return what became of each."""
+        ...
+
+
+class Reversed(msgspec.Struct, frozen=True, kw_only=True):
+    """The reversal that was recorded."""
+
+    charge_id: UUID
+    corrects_charge_id: UUID
+
+
+class ReversalService:
+    """Cancels charges by recording their negative."""
+
+    def __init__(self, charges: ChargeQueries, recorder: Recorder) -> None:
+        self._charges = charges
+        self._recorder = recorder
+
+    async def reverse(self, tenant_id: str, charge_id: UUID, reason: str) -> Reversed:
+        """Cancel a charge. Raises NotFound, StateConflict (`not_reversible`, `already_reversed`), Unavailable."""
+        row = await self._charges.get_row(tenant_id, charge_id)
+        if row["kind"] not in _REVERSIBLE:
+            raise StateConflict(f"A {row['kind']} cannot be reversed.", code="not_reversible")
+        return await self._record_reversal(row, reason)
+
+    async def _record_reversal(self, row: dict[str, Any], reason: str) -> Reversed:
+        [outcome] = await self._recorder.record([reversal_of(row, reason)])
+        if isinstance(outcome, Unstorable):
+            raise StateConflict(f"The ledger refuses this reversal: {outcome.detail}.", code="not_recordable")
+        if not isinstance(outcome, Recorded):
+            raise StateConflict("This charge has been reversed before.", code="already_reversed")
+        return Reversed(charge_id=outcome.summary.charge_id, corrects_charge_id=row["charge_id"])
+
+
+def reversal_of(row: dict[str, Any], reason: str) -> ChargeDraft:
+    """Return the draft that cancels the charge of a row of `charge`."""
+    original: UUID = row["charge_id"]
+    kept = {name: row[name] for name in ChargeDraft.__struct_fields__ if name in row}
+    negated = {name: _minus(row[name]) for name in _NEGATED if row[name] is not None}
+    return ChargeDraft(
+        **{
+            **kept,
+            **negated,
+            "charge_id": new_id(),
+            "kind": "reversal",
+            "source": LEDGER_SOURCE,
+            "event_id": f"reversal:{original}",
+            "fingerprint": sha256(original.bytes).digest(),
+            "fingerprint_version": 1,
+            "corrects_charge_id": original,
+            "reason": reason.replace("\x00", "\ufffd"),
+            "reservation_id": None,
+            "tags": tuple(row["tags"]),
+            "automatic_tags": tuple(row["automatic_tags"]),
+            "components": _negated_lines(row["components"]),
+            "fees": _negated_lines(row["fees"]),
+            "quantities": {name: -quantity for name, quantity in row["quantities"].items()},
+            "bucket": bucket_of(row["effective_at"]),
+            "key_digest": core_key_of(row),
+        }
+    )
+
+
+def core_key_of(row: dict[str, Any]) -> bytes:
+    """Return the digest of the core key of a row of `charge`."""
+    return core_key_digest(tuple(row[name] for name in CORE_KEY))
+
+
+def lines_of(lines: list[dict[str, Any]]) -> tuple[Line, ...]:
+    """Return lines as they were recorded."""
+    return msgspec.convert(lines, tuple[Line, ...], strict=False)
+
+
+def _negated_lines(lines: list[dict[str, Any]]) -> tuple[Line, ...]:
+    return tuple(
+        msgspec.structs.replace(line, quantity=_minus(line.quantity), amount_usd=_minus(line.amount_usd))
+        for line in lines_of(lines)
+    )
+
+
+def _minus(figure: Any) -> Any:
+    """Return the negative of a count or an amount; the minus sign itself would round an amount to 28 digits."""
+    return figure.copy_negate() if isinstance(figure, Decimal) and figure else -figure
