@@ -1,0 +1,61 @@
+"""Attaches to charges the budget windows they fall into, by the configuration in force: the ledger's WindowMatcher."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from service.budgets.matching import BudgetCounter
+from service.config.service import ConfigStore
+from service.db.pools import PostgresConnection
+from service.identity.call import call_names_of_charge
+from service.ledger.charge import ChargeDraft, MatchedBatch, WindowPost
+
+
+class ConfigWindowMatcher:
+    """Matches through the same `BudgetSet.match` and the same `CallNames` as checks do."""
+
+    def __init__(self, configs: ConfigStore) -> None:
+        self._configs = configs
+
+    async def match(
+        self, drafts: Sequence[ChargeDraft], *, connection: PostgresConnection | None = None
+    ) -> MatchedBatch:
+        """Return the drafts with their windows, by the configuration known here, or read through the connection."""
+        tenant_ids = sorted({draft.tenant_id for draft in drafts})
+        configs = {
+            tenant_id: await (
+                self._configs.get(tenant_id) if connection is None else self._configs.load_on(connection, tenant_id)
+            )
+            for tenant_id in tenant_ids
+        }
+        numbers: dict[tuple[UUID, str, datetime], int] = {}
+        counters: list[WindowPost] = []
+        charges = []
+        for draft in drafts:
+            config = configs[draft.tenant_id]
+            found = config.budgets.match(call_names_of_charge(draft), draft.effective_at, config_version=config.version)
+            matched = tuple(_number_of(counter, numbers, counters) for counter in found)
+            charges.append(msgspec.structs.replace(draft, window_numbers=matched, config_version=config.version))
+        epoch = min(config.epoch for config in configs.values())
+        return MatchedBatch(charges=charges, counters=counters, epoch=epoch)
+
+
+def _number_of(
+    counter: BudgetCounter, numbers: dict[tuple[UUID, str, datetime], int], counters: list[WindowPost]
+) -> int:
+    """Return the index of the counter among those of the batch, adding it at its first use."""
+    key = (counter.budget.budget_id, counter.subject, counter.window.start)
+    number = numbers.setdefault(key, len(counters))
+    if number == len(counters):
+        counters.append(
+            WindowPost(
+                number=number,
+                budget_id=counter.budget.budget_id,
+                subject=counter.subject,
+                bucket=counter.window.start,
+                breadth=counter.budget.breadth,
+            )
+        )
+    return number
