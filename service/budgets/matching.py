@@ -1,0 +1,141 @@
+"""Which budgets a call counts in, in which counter and in which window.
+
+The one evaluator: checks, charges, seeding and recomputation all come here, so that a check and its charge can never
+mean different counters. Pure.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import product
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from service.budgets.budget import Budget
+from service.budgets.candidates import CandidateIndex, Filing, Values, file_match
+from service.budgets.period import Window, window_of
+from service.budgets.subject import SHARED_SUBJECT, subject_text
+from service.identity.call import CallNames
+from service.identity.dimensions import DIMENSION_NAMES
+
+
+class BudgetCounter(msgspec.Struct, frozen=True):
+    """One sum a call adds to: a budget, the values its "*" stand for, a window."""
+
+    budget: Budget
+    subject_values: dict[str, str]
+    subject: str
+    window: Window
+
+
+class _Entry:
+    """A budget in the index."""
+
+    __slots__ = ("budget", "each", "filing", "order", "shared")
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.order = (budget.breadth, budget.budget_id.int)
+        self.filing: Filing = file_match(budget.match)
+        self.each = tuple(condition.dimension for condition in budget.match if condition.kind == "each")
+        self.shared: BudgetCounter | None = None  # the last counter made, when everybody shares it
+
+    def counters(self, call: CallNames, at: datetime) -> list[BudgetCounter]:
+        """Return the counters of a call that matches: one, or one per combination of values under "*"."""
+        window = window_of(self.budget.period, at)
+        if not self.each:
+            return [self._shared_counter(window)]
+        columns = [sorted(set(call.each.get(dimension, ()))) for dimension in self.each]
+        found = []
+        for combination in product(*columns):
+            values = dict(zip(self.each, combination, strict=True))
+            found.append(BudgetCounter(self.budget, values, subject_text(values), window))
+        return found
+
+    def _shared_counter(self, window: Window) -> BudgetCounter:
+        counter = self.shared
+        if counter is None or counter.window is not window:
+            counter = self.shared = BudgetCounter(self.budget, {}, SHARED_SUBJECT, window)
+        return counter
+
+
+class _Contents(NamedTuple):
+    """Budgets in the index. Never changed: `with_changes` returns others, which share what they can."""
+
+    entries: dict[UUID, _Entry]
+    filed: CandidateIndex[_Entry]
+    wanted: Counter[str]  # how many budgets want a value of a dimension
+
+    def with_changes(self, changed: Iterable[Budget]) -> "_Contents":
+        latest = {budget.budget_id: budget for budget in changed}
+        former = [self.entries[budget_id] for budget_id in latest if budget_id in self.entries]
+        new = [_Entry(budget) for budget in latest.values() if budget.state != "archived"]
+        entries = dict(self.entries)
+        for budget_id in latest:
+            entries.pop(budget_id, None)
+        entries.update((entry.budget.budget_id, entry) for entry in new)
+        filed = self.filed.with_changes(
+            [(entry.filing, entry) for entry in former], [(entry.filing, entry) for entry in new]
+        )
+        wanted = self.wanted.copy()
+        wanted.subtract(name for entry in former for name in _wanted_dimensions(entry.budget))
+        wanted.update(name for entry in new for name in _wanted_dimensions(entry.budget))
+        return _Contents(entries, filed, +wanted)
+
+
+class BudgetSet:
+    """The budgets of one tenant as of one config_version. Immutable; a newer one is made by `with_changes`."""
+
+    __slots__ = ("_contents", "version")
+
+    def __init__(self, version: int, budgets: Iterable[Budget] = (), *, base: _Contents | None = None) -> None:
+        self.version = version
+        self._contents = (base or _Contents({}, CandidateIndex({}), Counter())).with_changes(budgets)
+
+    def __len__(self) -> int:
+        return len(self._contents.entries)
+
+    @property
+    def budgets(self) -> list[Budget]:
+        """The budgets, in no particular order."""
+        return [entry.budget for entry in self._contents.entries.values()]
+
+    def find(self, budget_id: UUID) -> Budget | None:
+        """Return the budget of an id."""
+        entry = self._contents.entries.get(budget_id)
+        return None if entry is None else entry.budget
+
+    def with_changes(self, version: int, changed: Iterable[Budget]) -> "BudgetSet":
+        """Return the set after changes: new and changed budgets are in it, archived ones are not."""
+        return BudgetSet(version, changed, base=self._contents)
+
+    def match(self, call: CallNames, at: datetime, *, config_version: int | None = None) -> list[BudgetCounter]:
+        """Return the counters a call at that time counts in, broadest last: the order in which their rows are locked.
+
+        With `config_version` only budgets that existed in that version count.
+        """
+        values: Values = call.values
+        matching: dict[tuple[int, int], _Entry] = {}
+        for entry in self._contents.filed.find(values):
+            budget = entry.budget
+            if not budget.covers(at) or (config_version is not None and budget.config_version > config_version):
+                continue
+            unproved = entry.filing.unproved
+            if not unproved or all(condition.holds(values.get(condition.dimension, ())) for condition in unproved):
+                matching[entry.order] = entry
+        return [counter for _, entry in sorted(matching.items()) for counter in entry.counters(call, at)]
+
+    def count_candidates(self, call: CallNames) -> int:
+        """Return how many budgets are looked at for a call: those that match, and few more."""
+        return len({id(entry) for entry in self._contents.filed.find(call.values)})
+
+    def unresolved(self, call: CallNames) -> list[str]:
+        """Return the dimensions some budget wants a value of and the call has none for."""
+        wanted = self._contents.wanted
+        return [name for name in DIMENSION_NAMES if name in wanted and not call.values.get(name)]
+
+
+def _wanted_dimensions(budget: Budget) -> list[str]:
+    return [condition.dimension for condition in budget.match if condition.kind != "absent"]

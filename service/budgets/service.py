@@ -1,0 +1,271 @@
+"""Budgets as operators see them: created, changed in place, replaced, archived; and what their counters say.
+
+Every write is a change of the tenant's configuration, so that a new or changed budget is enforced everywhere at once.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import PoolTimeout
+
+from service.budgets import repository
+from service.budgets.budget import Budget, BudgetDraft, BudgetTerms, State
+from service.budgets.period import LifetimePeriod, Window, window_of
+from service.budgets.repository import Scope, WindowRow
+from service.budgets.seeding import BudgetSeeder, ConfigChanges
+from service.budgets.subject import subject_text, subject_values
+from service.db.pools import PostgresPool
+from service.errors import AlreadyExists, InvalidInput, NotFound, StateConflict, Unavailable
+from service.kit.clock import monotonic
+from service.kit.ids import new_id
+from service.kit.money import EXACT, ZERO
+
+_BUSY_SECONDS = 0.02
+# A request holds at most this long, so a window that ended earlier has nothing held.
+_LONGEST_HOLD = timedelta(days=1)
+
+CounterKey = tuple[UUID, str, datetime]  # budget_id, subject, start of the window
+
+
+class HoldReader(Protocol):
+    """Reads what requests in flight hold in counters."""
+
+    async def read_held(self, tenant_id: str, counters: Sequence[CounterKey]) -> list[Decimal] | None:
+        """Return the held amount of each counter; None when the holds cannot be read in time. Never raises for that."""
+        ...
+
+
+class WindowState(msgspec.Struct, frozen=True, kw_only=True):
+    """One counter in one window; available = limit - posted - held, below 0 when more was spent."""
+
+    subject: str
+    values: dict[str, str]
+    window: Window
+    is_present: bool
+    limit_usd: Decimal
+    posted_usd: Decimal
+    held_usd: Decimal
+    available_usd: Decimal
+
+
+class WindowPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of counters; `are_holds_known` False: nothing could be said about holds, they are shown as 0."""
+
+    windows: list[WindowState]
+    are_holds_known: bool
+
+
+class StoredBudget(msgspec.Struct, frozen=True):
+    """What putting a budget led to; `is_new` also when it replaced one of another match or period."""
+
+    budget: Budget
+    is_new: bool
+
+
+class BudgetService:
+    """Creates, changes and shows budgets of a tenant."""
+
+    def __init__(self, pool: PostgresPool, configs: ConfigChanges, seeder: BudgetSeeder, holds: HoldReader) -> None:
+        self._pool = pool
+        self._configs = configs
+        self._seeder = seeder
+        self._holds = holds
+
+    async def create(self, tenant_id: str, draft: BudgetDraft, *, wait_seconds: float) -> Budget:
+        """Create a budget; wait so long at most for it to be seeded. Raises AlreadyExists for a taken slug."""
+        async with self._configs.change(tenant_id) as (connection, version):
+            if await repository.find_budget(connection, tenant_id, draft.slug) is not None:
+                raise AlreadyExists(
+                    f"There is a budget {draft.slug!r}; PUT changes or replaces it.", code="slug_taken", field="slug"
+                )
+            budget = await _insert(connection, tenant_id, draft, version)
+        return await self._seeded(budget, wait_seconds)
+
+    async def put(self, tenant_id: str, draft: BudgetDraft, *, wait_seconds: float) -> StoredBudget:
+        """Make the budget of a slug be as the draft says; the same again changes nothing.
+
+        Another match or period archives the budget and creates another one in its place.
+        """
+        async with self._pool.connection() as connection:
+            present = await repository.find_budget(connection, tenant_id, draft.slug)
+        if present is not None and _is_as(present, draft):
+            return StoredBudget(present, is_new=False)
+        async with self._configs.change(tenant_id) as (connection, version):
+            stored = await _put(connection, tenant_id, draft, version)
+        budget = await self._seeded(stored.budget, wait_seconds) if stored.is_new else stored.budget
+        return StoredBudget(budget, stored.is_new)
+
+    async def change_terms(self, tenant_id: str, key: UUID | str, changes: dict[str, Any]) -> Budget:
+        """Change some terms in place. Raises NotFound, StateConflict (`budget_archived`)."""
+        budget = await self.get(tenant_id, key)
+        if msgspec.structs.replace(budget.terms, **changes) == budget.terms and budget.state != "archived":
+            return budget
+        async with self._configs.change(tenant_id) as (connection, version):
+            # Once more, under the lock: terms somebody changed meanwhile and this request does not name stay.
+            budget = await _find_live(connection, tenant_id, budget.budget_id)
+            terms: BudgetTerms = msgspec.structs.replace(budget.terms, **changes)
+            return await repository.store_terms(connection, budget, terms, version)
+
+    async def archive(self, tenant_id: str, key: UUID | str) -> None:
+        """Archive a budget; doing it again by its id changes nothing. Raises NotFound."""
+        budget = await self.get(tenant_id, key)
+        if budget.state == "archived":
+            return
+        async with self._configs.change(tenant_id) as (connection, version):
+            await repository.archive(connection, budget, version)
+
+    async def get(self, tenant_id: str, key: UUID | str, scope: Scope | None = None) -> Budget:
+        """Return the budget of an id, archived or not, or the live one of a slug. Raises NotFound."""
+        async with self._pool.connection() as connection:
+            budget = await repository.find_budget(connection, tenant_id, key)
+        if budget is None or not repository.is_within(budget.match, scope or {}):
+            raise NotFound("There is no such budget.")
+        return budget
+
+    async def list_budgets(
+        self,
+        tenant_id: str,
+        *,
+        states: Sequence[State],
+        scope: Scope,
+        after: tuple[str, UUID] | None,
+        limit: int,
+    ) -> list[Budget]:
+        """Return budgets by slug, those after (slug, budget_id)."""
+        async with self._pool.connection() as connection:
+            return await repository.list_budgets(
+                connection, tenant_id, states=states, scope=scope, after=after, limit=limit
+            )
+
+    async def list_windows(
+        self,
+        budget: Budget,
+        *,
+        subject: str | None,
+        start: datetime,
+        end: datetime,
+        scope: Scope,
+        after: tuple[str, datetime] | None,
+        limit: int,
+    ) -> WindowPage:
+        """Return the counters whose windows meet [start, end), by subject and time, those after (subject, start)."""
+        async with self._pool.connection() as connection:
+            now = await repository.read_clock(connection)
+            present = window_of(budget.period, now)
+            rows = await repository.list_windows(
+                connection,
+                budget,
+                subject=subject,
+                present=present,
+                range_=(window_of(budget.period, start).start, end),
+                scope=scope,
+                after=after,
+                limit=limit,
+            )
+        held = await self._held(budget, rows, now)
+        windows = [
+            _window_state(budget, row, present, amount)
+            for row, amount in zip(rows, held or [ZERO] * len(rows), strict=True)
+        ]
+        return WindowPage(windows=windows, are_holds_known=held is not None)
+
+    async def _held(self, budget: Budget, rows: Sequence[WindowRow], now: datetime) -> list[Decimal] | None:
+        """Return what is held in each counter; only windows that may still hold something are asked for."""
+        asked = [
+            (budget.budget_id, row.subject, row.bucket)
+            for row in rows
+            if (window_end := window_of(budget.period, row.bucket).end) is None or window_end + _LONGEST_HOLD > now
+        ]
+        if not asked:
+            return [ZERO] * len(rows)
+        amounts = await self._holds.read_held(budget.tenant_id, asked)
+        if amounts is None:
+            return None
+        held = dict(zip(asked, amounts, strict=True))
+        return [held.get((budget.budget_id, row.subject, row.bucket), ZERO) for row in rows]
+
+    async def _seeded(self, budget: Budget, wait_seconds: float) -> Budget:
+        """Seed the budget here and now if that takes no longer; the background goes on otherwise."""
+        deadline = monotonic() + wait_seconds
+        # It exists, whatever becomes of its seeding now.
+        with suppress(psycopg.Error, PoolTimeout, Unavailable):
+            while budget.state == "seeding" and monotonic() < deadline:
+                if await self._seeder.step(budget.tenant_id) == "busy":
+                    await asyncio.sleep(_BUSY_SECONDS)
+                budget = await self.get(budget.tenant_id, budget.budget_id)
+        if budget.state == "seeding":
+            self._seeder.wake()
+        return budget
+
+
+async def _insert(connection: AsyncConnection[Any], tenant_id: str, draft: BudgetDraft, version: int) -> Budget:
+    """Store a new budget. The tenant's lock is ours: charges recorded so far are all there is of older ones."""
+    now = await repository.read_clock(connection)
+    counts_from = None if isinstance(draft.period, LifetimePeriod) else window_of(draft.period, now).start
+    has_history = await repository.has_charges(connection, tenant_id, counts_from)
+    return await repository.insert_budget(
+        connection,
+        draft,
+        tenant_id=tenant_id,
+        budget_id=new_id(),
+        state="seeding" if has_history else "current",
+        created_at=now,
+        version=version,
+        counts_from=counts_from,
+    )
+
+
+async def _put(connection: AsyncConnection[Any], tenant_id: str, draft: BudgetDraft, version: int) -> StoredBudget:
+    present = await repository.find_budget(connection, tenant_id, draft.slug)
+    if present is not None and present.match == draft.match and present.period == draft.period:
+        return StoredBudget(await repository.store_terms(connection, present, draft.terms, version), is_new=False)
+    if present is not None:
+        await repository.archive(connection, present, version)
+    return StoredBudget(await _insert(connection, tenant_id, draft, version), is_new=True)
+
+
+async def _find_live(connection: AsyncConnection[Any], tenant_id: str, budget_id: UUID) -> Budget:
+    budget = await repository.find_budget(connection, tenant_id, budget_id)
+    if budget is None:
+        raise NotFound("There is no such budget.")
+    if budget.state == "archived":
+        raise StateConflict("An archived budget does not change any more.", code="budget_archived")
+    return budget
+
+
+def _is_as(budget: Budget, draft: BudgetDraft) -> bool:
+    return budget.match == draft.match and budget.period == draft.period and budget.terms == draft.terms
+
+
+def _window_state(budget: Budget, row: WindowRow, present: Window, held: Decimal) -> WindowState:
+    return WindowState(
+        subject=row.subject,
+        values=subject_values(row.subject),
+        window=window_of(budget.period, row.bucket),
+        is_present=row.bucket == present.start,
+        limit_usd=budget.limit_usd,
+        posted_usd=row.enforced,
+        held_usd=held,
+        available_usd=EXACT.subtract(EXACT.subtract(budget.limit_usd, row.enforced), held),
+    )
+
+
+def subject_of_text(budget: Budget, text: str) -> str:
+    """Return the canonical subject a reader means: its JSON, or, with a single "*" in the match, the value alone."""
+    each = [condition.dimension for condition in budget.match if condition.kind == "each"]
+    try:
+        values = subject_values(text)
+    except ValueError:
+        values = {each[0]: text} if len(each) == 1 else {}
+    if sorted(values) != sorted(each):
+        names = ", ".join(each) or "no dimension at all"
+        raise InvalidInput(f"A subject of this budget names {names}, as JSON.", code="invalid_subject", field="subject")
+    return subject_text(values)
