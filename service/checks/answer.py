@@ -1,0 +1,162 @@
+"""The answer to a check on the wire. What stays the same from check to check is rendered once."""
+
+from functools import lru_cache
+from uuid import UUID
+
+import msgspec
+
+from service.budgets.budget import Budget
+from service.budgets.match import match_document
+from service.checks.outcome import Allowed, Denied, Explanation, Hold, Outcome, Standing
+from service.checks.schemas import (
+    BudgetStanding,
+    CheckAnswer,
+    EstimateLine,
+    EstimateView,
+    Known,
+    ReservationTaken,
+    WindowView,
+)
+from service.identity.dimensions import MODELS
+from service.identity.models import ModelIdentity
+from service.kit.money import format_amount
+from service.pricing.rating_result import Line
+
+_KEPT = 50_000
+
+
+def check_answer(outcome: Outcome) -> CheckAnswer:
+    """Return the wire shape of an outcome."""
+    explanation = outcome.explanation
+    match outcome:
+        case Allowed(hold=hold):
+            code, reservation, denied_by = None, _reservation(hold), []
+        case Denied(code=code):
+            reservation, denied_by = None, [standing.counter.budget.budget_id for standing in outcome.denied_by]
+    return CheckAnswer(
+        allowed=code is None,
+        code=code,
+        degraded=explanation.is_degraded,
+        unresolved=explanation.unresolved,
+        dimensions=_dimensions(explanation),
+        estimate=_estimate(explanation),
+        reservation=reservation,
+        max_affordable_output_tokens=explanation.max_affordable_output_tokens,
+        budgets=[budget_standing(standing) for standing in explanation.standings],
+        denied_by=denied_by,
+    )
+
+
+def budget_standing(standing: Standing) -> BudgetStanding:
+    """Return the wire shape of one counter."""
+    counter = standing.counter
+    budget, window = counter.budget, counter.window
+    posted, held, available = standing.posted_micro_usd, standing.held_micro_usd, standing.available_micro_usd
+    return BudgetStanding(
+        budget_id=budget.budget_id,
+        name=budget.name,
+        match=_match_json(budget),
+        subject=msgspec.Raw(counter.subject.encode()),
+        mode=budget.mode,
+        limit_usd=_limit_text(standing.limit_micro_usd),
+        posted_usd=None if posted is None else format_micro_usd(posted),
+        held_usd=None if held is None else format_micro_usd(held),
+        available_usd=None if available is None else format_micro_usd(available),
+        window=WindowView(window.start, window.end),
+        resets_at=window.end,
+        state=budget.state,
+        denies=standing.reason is not None,
+        reason=standing.reason,
+    )
+
+
+def format_micro_usd(amount: int) -> str:
+    """Return whole micro-USD in plain notation of USD."""
+    if amount < 0:
+        return f"-{format_micro_usd(-amount)}"
+    digits = str(amount).zfill(7)
+    fraction = digits[-6:]
+    return digits[:-6] if fraction == "000000" else f"{digits[:-6]}.{fraction}".rstrip("0")
+
+
+_limit_text = lru_cache(maxsize=4_096)(format_micro_usd)
+_rate_text = lru_cache(maxsize=4_096)(format_amount)
+
+
+def _dimensions(explanation: Explanation) -> dict[str, Known]:
+    completed = explanation.dimensions
+    values = completed.values
+    known = {
+        name: Known(list(values.tags) if name == "tag" else getattr(values, name), source)
+        for name, source in completed.provenance.items()
+    }
+    known.update(_models(explanation.appraisal.models))
+    return known
+
+
+def _estimate(explanation: Explanation) -> EstimateView:
+    appraisal = explanation.appraisal
+    estimate = appraisal.estimate
+    if appraisal.is_estimated_by_caller:
+        return EstimateView(
+            amount_usd=format_amount(appraisal.amount_usd),
+            price_state="reported",
+            served_model=estimate.served_model,
+            max_output_tokens=None,
+            components=[],
+        )
+    return EstimateView(
+        amount_usd=format_amount(appraisal.amount_usd),
+        price_state=estimate.price_state,
+        served_model=estimate.served_model,
+        max_output_tokens=estimate.max_output_tokens,
+        components=[_line(line) for line in (*estimate.components, *estimate.fees)],
+    )
+
+
+def _line(line: Line) -> EstimateLine:
+    return EstimateLine(
+        name=line.name,
+        quantity=format_amount(line.quantity),
+        unit=line.unit,
+        rate=_rate_text(line.rate),
+        amount_usd=format_amount(line.amount_usd),
+        price_key=line.price_key,
+        note=line.note,
+    )
+
+
+def _reservation(hold: Hold | None) -> ReservationTaken | None:
+    if hold is None:
+        return None
+    return ReservationTaken(
+        id=hold.reservation_id, amount_usd=format_micro_usd(hold.amount_micro_usd), expires_at=hold.expires_at
+    )
+
+
+_rendered: dict[int, tuple[ModelIdentity, dict[str, Known]]] = {}
+
+
+def _models(models: ModelIdentity) -> dict[str, Known]:
+    """Return the names of the model with their provenance, rendered once per identity, as identities are made once."""
+    rendered = _rendered.get(id(models))
+    if rendered is None or rendered[0] is not models:
+        names = {name: getattr(models, name) for name in MODELS}
+        known = {name: Known(value, models.provenance.get(name, "")) for name, value in names.items() if value}
+        if len(_rendered) >= _KEPT:
+            _rendered.clear()
+        rendered = _rendered[id(models)] = (models, known)
+    return rendered[1]
+
+
+_matches: dict[UUID, msgspec.Raw] = {}
+
+
+def _match_json(budget: Budget) -> msgspec.Raw:
+    """Return the match of a budget as JSON: it never changes."""
+    rendered = _matches.get(budget.budget_id)
+    if rendered is None:
+        if len(_matches) >= _KEPT:
+            _matches.clear()
+        rendered = _matches[budget.budget_id] = msgspec.Raw(msgspec.json.encode(match_document(budget.match)))
+    return rendered

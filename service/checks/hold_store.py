@@ -1,0 +1,192 @@
+"""Counters and holds in Redis, through scripts that decide and write in one step.
+
+Concurrent calls of a process travel together; callers put their own deadline around a call and may leave at any time.
+A reservation is found under its tenant only.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import cast
+from uuid import UUID
+
+from service.checks.hold import (
+    CounterFigures,
+    Decision,
+    HoldAnswer,
+    HoldAsk,
+    IdReused,
+    MissingCounters,
+    Reservation,
+    ReservationState,
+    StaleConfig,
+    StaleWindow,
+)
+from service.checks.keys import counter_key, fence_key, reservation_key, unix_text
+from service.checks.lua_scripts import (
+    CHECK_AND_HOLD,
+    FIND_RESERVATIONS,
+    LOWER_FENCE,
+    RECOUNT,
+    RENEW,
+    VOID,
+    Command,
+    Reply,
+    script_command,
+)
+from service.checks.scripts import CountersUnavailable, ScriptLane
+from service.db.pools import RedisClient
+from service.kit.clock import from_unix_ms
+from service.kit.money import ZERO, from_micro_usd
+
+# Of the deadline of a check, for one pipeline.
+_PIPELINE_SHARE = 0.6
+_MOST_LOOKED_UP = 200
+
+
+class HoldStore:
+    """Asks the counters. One instance per process.
+
+    `deadline_ms` is that of a check: when its pipeline is not answered, it still needs time to be answered by policy.
+    """
+
+    def __init__(self, client: RedisClient, *, deadline_ms: float) -> None:
+        self._lane = ScriptLane(client, timeout_ms=deadline_ms * _PIPELINE_SHARE)
+
+    def start(self) -> None:
+        """Connect, so that the first check need not wait for it."""
+        self._lane.start()
+
+    @property
+    def is_reachable(self) -> bool:
+        """Tell whether the counters answered lately; False means calls fail at once, but for probes."""
+        return not self._lane.breaker.is_open
+
+    async def close(self) -> None:
+        """Finish what is under way and give the connection back."""
+        await self._lane.close()
+
+    async def check_and_hold(self, ask: HoldAsk) -> HoldAnswer:
+        """Decide a request and place its hold. Raises CountersUnavailable."""
+        return answer_of(await self._lane.call(check_command(ask)))
+
+    async def lower_fence(self, tenant_id: str, seen_version: int, version: int) -> None:
+        """Take back a fence the database knows nothing of. Raises CountersUnavailable."""
+        await self._lane.call(script_command(LOWER_FENCE, [fence_key(tenant_id)], [seen_version, version]))
+
+    async def void(self, tenant_id: str, reservation_id: str, *, placed_by: str = "") -> Reservation | None:
+        """Cancel a reservation, or only the one a certain check placed; ending one that has ended changes nothing.
+
+        Raises CountersUnavailable.
+        """
+        command = script_command(VOID, [reservation_key(tenant_id, reservation_id)], [reservation_id, placed_by])
+        return _reservation(reservation_id, await self._lane.call(command))
+
+    async def renew(self, tenant_id: str, reservation_id: str, ttl_ms: int) -> Reservation | None:
+        """Let a live hold last at least `ttl_ms` from now; it never gets shorter. Raises CountersUnavailable."""
+        command = script_command(RENEW, [reservation_key(tenant_id, reservation_id)], [reservation_id, ttl_ms])
+        return _reservation(reservation_id, await self._lane.call(command))
+
+    async def find(self, tenant_id: str, reservation_id: str) -> Reservation | None:
+        """Return a reservation, also for some minutes after its end. Raises CountersUnavailable."""
+        return await self.renew(tenant_id, reservation_id, 0)
+
+    async def find_reservations(self, tenant_id: str, ids: Sequence[str]) -> dict[str, str | None] | None:
+        """Return, for each id that is a reservation, the model its request asked for; None when nobody can be asked."""
+        distinct = list(dict.fromkeys(ids))
+        keys = [reservation_key(tenant_id, each) for each in distinct]
+        portions = [keys[start : start + _MOST_LOOKED_UP] for start in range(0, len(keys), _MOST_LOOKED_UP)]
+        try:
+            replies = await self._lane.run([script_command(FIND_RESERVATIONS, portion, ()) for portion in portions])
+        except CountersUnavailable:
+            return None
+        models = [requested_model for reply in replies for requested_model in reply]
+        return {
+            each: requested_model.decode() or None
+            for each, requested_model in zip(distinct, models, strict=True)
+            if requested_model is not None
+        }
+
+    async def read_held(self, tenant_id: str, counters: Sequence[tuple[UUID, str, datetime]]) -> list[Decimal] | None:
+        """Return the held USD of counters (budget, subject, start of the window); None when nobody can be asked."""
+        commands = []
+        for budget_id, subject, start in counters:
+            bucket = unix_text(start)
+            commands.append(
+                script_command(RECOUNT, [counter_key(tenant_id, budget_id, subject, bucket)], [bucket, "0"])
+            )
+        try:
+            replies = await self._lane.run(commands)
+        except CountersUnavailable:
+            return None
+        return [from_micro_usd(reply[4]) if reply else ZERO for reply in replies]
+
+
+def check_command(ask: HoldAsk) -> Command:
+    """Return the command that decides a request; see lua/check_and_hold.lua."""
+    counters = ask.counters
+    flags = ("h" if ask.wants_hold else "") + ("f" if ask.is_free else "") + ("s" if ask.is_ledger_down else "")
+    command: list[str | int | bytes] = [
+        "EVALSHA",
+        CHECK_AND_HOLD.digest,
+        len(counters) + 2,
+        fence_key(ask.tenant_id),
+        reservation_key(ask.tenant_id, ask.reservation_id),
+        *[counter.key for counter in counters],
+        ask.config_version,
+        flags,
+        ask.reservation_id,
+        ask.fingerprint,
+        ask.amount_micro_usd,
+        ask.ttl_ms,
+        ask.requested_model,
+        ask.valid_from_ms,
+        ask.valid_until_ms,
+        "".join(["e" if counter.enforces else "s" for counter in counters]),
+        ask.placed_by,
+    ]
+    for counter in counters:
+        command.append(f"p:{counter.bucket}")
+        command.append(counter.limit_micro_usd)
+    return tuple(command)
+
+
+def answer_of(reply: Reply) -> HoldAnswer:
+    """Return what a reply of check_and_hold means."""
+    match reply[0]:
+        case b"ALLOW" | b"DENY" | b"REPLAY":
+            return Decision(
+                is_allowed=reply[0] != b"DENY",
+                is_replay=reply[0] == b"REPLAY",
+                expires_at_ms=reply[1],
+                amount_micro_usd=reply[2],
+                lapsed_holds=reply[3],
+                figures=tuple(
+                    CounterFigures(reply[at], reply[at + 1], reply[at + 2] == 1) for at in range(4, len(reply), 3)
+                ),
+            )
+        case b"MISSING":
+            return MissingCounters(tuple(position - 1 for position in reply[1:]))
+        case b"STALE_CONFIG":
+            return StaleConfig(reply[1])
+        case b"STALE_WINDOW":
+            return StaleWindow(reply[1])
+        case b"REUSED":
+            return IdReused()
+        case _:
+            raise AssertionError(f"check_and_hold answered {reply!r}")
+
+
+def _reservation(reservation_id: str, reply: Reply) -> Reservation | None:
+    if not reply:
+        return None
+    state, placed_at, expires_at, amount, consumed, requested_model = reply
+    return Reservation(
+        reservation_id=reservation_id,
+        state=cast("ReservationState", state.decode()),
+        placed_at=from_unix_ms(placed_at),
+        expires_at=from_unix_ms(expires_at),
+        amount_micro_usd=amount,
+        consumed_micro_usd=consumed,
+        requested_model=requested_model.decode() or None,
+    )

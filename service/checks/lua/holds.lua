@@ -1,0 +1,107 @@
+-- Put in front of every script of this folder: the parts of holds that more than one of them needs.
+--
+-- Keys of a tenant, all with its hash tag (one slot, so scripts may derive names from names):
+--   {t}:cv                                       configuration fence: the newest config_version
+--   {t}:c:<budget>:<subject digest>:<window>     a counter: one budget, one subject, one window. Hash:
+--       p:<bucket> v:<bucket> e:<bucket>         posted micro-USD (rounded up), version, epoch: the ledger's copy
+--       f                                        fresh_until, ms: seeded, and may be trusted until then
+--       s                                        the subject's text, for the sweep
+--       h                                        held micro-USD = the sum of :z, always
+--       d                                        no hold is due before, ms (a lower bound of the scores of :z)
+--   {t}:c:…:z                                    its holds: sorted set of '<micro-USD>:<placed at>:<reservation id>' by
+--                                                expiry in ms; a hold of nothing is not in it
+--   {t}:r:<reservation id>                       a reservation. Hash: st live|settled|voided|expired, fp fingerprint,
+--       at placed, by whom, ex expiry (ms), am amount, co consumed, rm requested model, cs its counters (keys, by
+--       spaces), lo what is left in each of them once something was consumed, c:<charge id> charges applied
+--
+-- Limits are not kept here: they travel with the call, and the fence lets no older configuration decide after a newer.
+-- All amounts are integers below 2^53, in which Lua is exact; a number joined to text by `..` would keep 14 digits, so
+-- that is done by string.format. A failing script would keep its earlier writes: arguments come from our own code only,
+-- and everything that can be refused is refused before the first write. Calls are few: they are what a script costs.
+
+local call = redis.call
+local LARGEST = 9000000000000000          -- micro-USD: nine billion dollars
+local KEPT_MS = 93600000                  -- a used counter lives 26 h from its last seeding: longer than any hold in it
+local REMEMBERED_MS = 600000              -- an ended reservation still answers, and knows its charges, for ten minutes
+local DUE_AT_ONCE = 100
+
+local function server_time_ms()
+    local time = call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function as_text(whole)
+    return string.format('%.0f', whole)
+end
+
+local function words(text)
+    local list = {}
+    for word in string.gmatch(text or '', '%S+') do
+        list[#list + 1] = word
+    end
+    return list
+end
+
+-- Change held; should the counter itself be gone, leave nothing behind.
+local function add_held(counter, micro_usd)
+    if micro_usd ~= 0 and call('HINCRBY', counter, 'h', as_text(micro_usd)) < 0 then
+        if call('HEXISTS', counter, 'f') == 1 then
+            call('HSET', counter, 'h', '0')
+        else
+            call('DEL', counter)
+        end
+    end
+end
+
+-- What the fields 'st', 'at', 'ex', 'am', 'co', 'cs', 'lo' say; nil when there is no reservation.
+local function read_reservation(key, id, extra_field)
+    local known = call('HMGET', key, 'st', 'at', 'ex', 'am', 'co', 'cs', 'lo', extra_field)
+    if not known[1] then
+        return nil
+    end
+    return {
+        id = id, state = known[1], at = known[2], expires = tonumber(known[3]), amount = tonumber(known[4]),
+        amount_text = known[4], consumed = tonumber(known[5]), counters = words(known[6]), left = words(known[7]),
+        extra = known[8],
+    }
+end
+
+-- The member of counter `i` of a reservation.
+local function hold_member(reservation, i)
+    return (reservation.left[i] or reservation.amount_text) .. ':' .. reservation.at .. ':' .. reservation.id
+end
+
+-- Take what a reservation still holds out of all its counters; a second time changes nothing.
+local function release_all(reservation)
+    for i, counter in ipairs(reservation.counters) do
+        if call('ZREM', counter .. ':z', hold_member(reservation, i)) == 1 then
+            add_held(counter, -tonumber(reservation.left[i] or reservation.amount))
+        end
+    end
+end
+
+-- Drop holds that are due, the oldest first, at most DUE_AT_ONCE. Returns how many, what they held, and the new `d`.
+local function drop_due(counter, now)
+    local due = call('ZRANGEBYSCORE', counter .. ':z', '-inf', as_text(now), 'LIMIT', 0, DUE_AT_ONCE)
+    local freed = 0
+    if #due > 0 then
+        for _, member in ipairs(due) do
+            freed = freed + string.match(member, '^%d+')
+        end
+        call('ZREM', counter .. ':z', unpack(due))
+        add_held(counter, -freed)
+    end
+    local next_due = call('ZRANGE', counter .. ':z', 0, 0, 'WITHSCORES')[2]
+    if next_due then
+        call('HSET', counter, 'd', next_due)
+    else
+        call('HDEL', counter, 'd')
+    end
+    return #due, freed, tonumber(next_due)
+end
+
+-- Let a counter and its holds live until an instant (ms, as text).
+local function keep(counter, expires)
+    call('PEXPIREAT', counter, expires)
+    call('PEXPIREAT', counter .. ':z', expires)
+end

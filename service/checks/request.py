@@ -1,0 +1,47 @@
+"""One call about to be made, as a gateway describes it before it forwards it. Pure values."""
+
+from decimal import Decimal
+from hashlib import blake2b
+
+import msgspec
+
+from service.identity.dimensions import Dimensions
+
+
+class CheckRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One call about to be made. `estimated_cost_usd` replaces our estimate; `wants_hold` reserves it."""
+
+    request_id: str | None
+    wants_hold: bool
+    ttl_seconds: int
+    dimensions: Dimensions
+    model: str | None
+    provider: str | None
+    deployment: str | None
+    fallback_models: tuple[str, ...]
+    call_type: str
+    input_tokens: int
+    max_output_tokens: int | None
+    service_tier: str | None
+    estimated_cost_usd: Decimal | None
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def fingerprint_of(request: CheckRequest, pinned: dict[str, str]) -> str:
+    """Return what tells requests under one id apart: who, which models, how many tokens, which amount."""
+    content = (
+        sorted(pinned.items()),
+        request.dimensions,
+        request.model,
+        request.provider,
+        request.deployment,
+        request.fallback_models,
+        request.call_type,
+        request.input_tokens,
+        request.max_output_tokens,
+        request.service_tier,
+        request.estimated_cost_usd,
+    )
+    return blake2b(_encoder.encode(content), digest_size=16).hexdigest()

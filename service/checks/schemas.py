@@ -1,0 +1,273 @@
+"""Wire shapes of checks and reservations. Unknown fields are refused: a misspelt one would silently widen a gate."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from service.checks.hold import (
+    DEFAULT_TTL_SECONDS,
+    LEAST_TTL_SECONDS,
+    MOST_TTL_SECONDS,
+    Reservation,
+    ReservationState,
+)
+from service.checks.request import CheckRequest
+from service.errors import InvalidInput, MalformedBody
+from service.identity.dimensions import MAX_TAGS, Dimensions, clean_value
+from service.kit.money import AmountError, check_amount, format_amount, from_micro_usd
+from service.kit.text import bounded_text
+
+MAX_TOKENS = 1_000_000_000_000
+MAX_ID_CHARACTERS = 256
+
+_Text = Annotated[str, Meta(max_length=4_096)]
+_Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
+_Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+_Ttl = Annotated[int, Meta(ge=LEAST_TTL_SECONDS, le=MOST_TTL_SECONDS)]
+_AUTOMATIC_TAG = "User-Agent:"
+
+
+class DimensionsBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Who asks. Missing values are completed from what is known of the key; the empty text is no value."""
+
+    organization: _Text | None = None
+    team: _Text | None = None
+    project: _Text | None = None
+    user: _Text | None = None
+    api_key: _Text | None = None
+    end_user: _Text | None = None
+    agent: _Text | None = None
+    session: _Text | None = None
+    tags: Annotated[list[_Text], Meta(max_length=1_000)] | None = None
+
+
+class CheckBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One call about to be made."""
+
+    request_id: _Id | None = None
+    reserve: bool = False
+    ttl_seconds: _Ttl = DEFAULT_TTL_SECONDS
+    dimensions: DimensionsBody = msgspec.field(default_factory=DimensionsBody)
+    model: _Text | None = None
+    provider: _Text | None = None
+    deployment: _Text | None = None
+    fallback_models: Annotated[list[_Text], Meta(max_length=20)] = []
+    call_type: Annotated[str, Meta(max_length=100)] = ""
+    input_tokens: _Tokens = 0
+    max_output_tokens: _Tokens | None = None
+    service_tier: Annotated[str, Meta(max_length=100)] | None = None
+    estimated_cost_usd: Decimal | None = None
+
+
+class RenewBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How long a hold shall last from now at least."""
+
+    ttl_seconds: _Ttl = DEFAULT_TTL_SECONDS
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A value and where it came from."""
+
+    value: str | list[str]
+    provenance: str
+
+
+class EstimateLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One quantity x rate of the estimate."""
+
+    name: str
+    quantity: str
+    unit: str
+    rate: str
+    amount_usd: str
+    price_key: str | None
+    note: str | None
+
+
+class EstimateView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the call may cost at most; of several candidates the dearest. `reported`: the caller's own estimate."""
+
+    amount_usd: str
+    price_state: str
+    served_model: str | None
+    max_output_tokens: int | None
+    components: list[EstimateLine]
+
+
+class ReservationTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """The hold this check placed, or placed before under the same id."""
+
+    id: str
+    amount_usd: str
+    expires_at: datetime
+
+
+class WindowView(msgspec.Struct, frozen=True):
+    """The window a budget is in; `end` null = never."""
+
+    start: datetime
+    end: datetime | None
+
+
+class BudgetStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """One budget this call counts in. `held_usd` includes this call's own hold; null figures = not known now."""
+
+    budget_id: UUID
+    name: str
+    match: msgspec.Raw
+    subject: msgspec.Raw
+    mode: str
+    limit_usd: str
+    posted_usd: str | None
+    held_usd: str | None
+    available_usd: str | None
+    window: WindowView
+    resets_at: datetime | None
+    state: str
+    denies: bool
+    reason: str | None
+
+
+class CheckAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision and how it came about. `code` says why a call is not allowed."""
+
+    allowed: bool
+    code: str | None
+    degraded: bool
+    unresolved: list[str]
+    dimensions: dict[str, Known]
+    estimate: EstimateView
+    reservation: ReservationTaken | None
+    max_affordable_output_tokens: int | None
+    budgets: list[BudgetStanding]
+    denied_by: list[UUID]
+    routes: list[msgspec.Raw] = []
+
+
+class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation. `consumed_usd`: what events posted under it; remembered for ten minutes after its end."""
+
+    id: str
+    state: ReservationState
+    amount_usd: str
+    consumed_usd: str
+    requested_model: str | None
+    placed_at: datetime
+    expires_at: datetime
+
+
+class DeniedError(msgspec.Struct, frozen=True, kw_only=True):
+    """The shape clients of gateways key on."""
+
+    message: str
+    type: Literal["budget_exceeded", "key_blocked"]
+    param: None = None
+    code: str
+
+
+_Body = TypeVar("_Body")
+
+_body_decoder = msgspec.json.Decoder(CheckBody)
+_renew_decoder = msgspec.json.Decoder(RenewBody)
+
+
+def read_check(body: bytes) -> CheckRequest:
+    """Return the request a body asks for. Raises MalformedBody, InvalidInput with the field."""
+    return _request(_decode(_body_decoder, body))
+
+
+def read_renewal(body: bytes) -> int:
+    """Return the seconds a hold shall last; an empty body means the default. Raises MalformedBody, InvalidInput."""
+    return _decode(_renew_decoder, body).ttl_seconds if body.strip() else DEFAULT_TTL_SECONDS
+
+
+def reservation_view(reservation: Reservation) -> ReservationView:
+    """Return the wire shape."""
+    return ReservationView(
+        id=reservation.reservation_id,
+        state=reservation.state,
+        amount_usd=format_amount(from_micro_usd(reservation.amount_micro_usd)),
+        consumed_usd=format_amount(from_micro_usd(reservation.consumed_micro_usd)),
+        requested_model=reservation.requested_model,
+        placed_at=reservation.placed_at,
+        expires_at=reservation.expires_at,
+    )
+
+
+def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        detail, _, path = str(error).partition(" - at `$")
+        raise InvalidInput(f"{detail}.", field=path.strip("`.") or None) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedBody("The body is no JSON object.") from error
+    except RecursionError as error:
+        raise MalformedBody("The body is nested too deeply.") from error
+
+
+def _request(body: CheckBody) -> CheckRequest:
+    return CheckRequest(
+        request_id=_checked_id(body.request_id),
+        wants_hold=body.reserve,
+        ttl_seconds=body.ttl_seconds,
+        dimensions=_dimensions(body.dimensions),
+        model=_text(body.model),
+        provider=_text(body.provider),
+        deployment=_text(body.deployment),
+        fallback_models=tuple([bounded_text(name) for name in body.fallback_models if name]),
+        call_type=body.call_type,
+        input_tokens=body.input_tokens,
+        max_output_tokens=body.max_output_tokens,
+        service_tier=body.service_tier or None,
+        estimated_cost_usd=_checked_estimate(body.estimated_cost_usd),
+    )
+
+
+def _dimensions(body: DimensionsBody) -> Dimensions:
+    return Dimensions(
+        organization=_value("organization", body.organization),
+        team=_value("team", body.team),
+        project=_value("project", body.project),
+        user=_value("user", body.user),
+        api_key=_value("api_key", body.api_key),
+        end_user=_value("end_user", body.end_user),
+        agent=_value("agent", body.agent),
+        session=_value("session", body.session),
+        tags=_tags(body.tags) if body.tags else (),
+    )
+
+
+def _tags(values: list[str]) -> tuple[str, ...]:
+    cleaned = dict.fromkeys(_value("tag", value) for value in values)
+    return tuple([tag for tag in cleaned if tag and not tag.startswith(_AUTOMATIC_TAG)])[:MAX_TAGS]
+
+
+def _value(dimension: str, value: str | None) -> str | None:
+    return clean_value(dimension, value) if value else None
+
+
+def _text(value: str | None) -> str | None:
+    return bounded_text(value) if value else None
+
+
+def _checked_id(value: str | None) -> str | None:
+    if value is not None and "\x00" in value:
+        raise InvalidInput("An id holds no NUL.", field="request_id")
+    return value
+
+
+def _checked_estimate(amount: Decimal | None) -> Decimal | None:
+    if amount is None:
+        return None
+    try:
+        check_amount(amount)
+    except AmountError as error:
+        raise InvalidInput(f"Not an amount: {error}.", field="estimated_cost_usd") from error
+    if amount < 0:
+        raise InvalidInput("An estimate cannot be negative.", field="estimated_cost_usd")
+    return amount
