@@ -1,0 +1,92 @@
+"""The application: settings -> services (composition.py) -> routes.
+
+To add a slice: give `Services` a field, build it in `open_services`, and list its controllers in `_ROUTES`. A handler
+asks for a service by the name of its field.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from typing import Any
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.types import ControllerRouterHandler
+
+from service.access.controller import SettingsController, TenantController, TokenController
+from service.access.guards import provide_caller
+from service.budgets.controller import BudgetController
+from service.checks.controller import CheckController, ReservationController
+from service.composition import Services, open_services
+from service.events.controller import EventsController
+from service.events.quarantine_controller import QuarantineController
+from service.health.controller import HealthController
+from service.identity.controller import AliasController, KeyController
+from service.ledger.controller import ChargeController
+from service.observability import RequestObserver, access_line_writer, configure_logs, forget_ended_processes
+from service.openapi import get_openapi_yaml, openapi_config
+from service.problems import problem_handlers
+from service.settings import MIB, Role, Settings
+from service.spend.controller import SpendController
+from service.spend.litellm_controller import LitellmSpendController
+
+# Bodies of this size are small talk; the routes that take events raise it for themselves.
+_SMALL_BODY_BYTES = 2 * MIB
+
+_EVERY_ROLE: tuple[ControllerRouterHandler, ...] = (HealthController, get_openapi_yaml)
+_INGEST: tuple[ControllerRouterHandler, ...] = (EventsController,)
+_CHECK: tuple[ControllerRouterHandler, ...] = (CheckController, ReservationController)
+_REST: tuple[ControllerRouterHandler, ...] = (
+    AliasController,
+    BudgetController,
+    ChargeController,
+    KeyController,
+    LitellmSpendController,
+    QuarantineController,
+    SettingsController,
+    SpendController,
+    TenantController,
+    TokenController,
+)
+_ROUTES: dict[Role, tuple[ControllerRouterHandler, ...]] = {
+    "all": (*_EVERY_ROLE, *_INGEST, *_CHECK, *_REST),
+    "ingest": (*_EVERY_ROLE, *_INGEST),
+    "check": (*_EVERY_ROLE, *_CHECK),
+}
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """Return the application; it opens its pools when the server starts it and drains when the server stops it."""
+    chosen = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        forget_ended_processes()
+        async with open_services(chosen) as services:
+            app.state.services = services
+            yield
+
+    configure_logs(chosen.logs)
+    app = Litestar(
+        route_handlers=_ROUTES[chosen.http.role],
+        lifespan=[lifespan],
+        dependencies={
+            "caller": Provide(provide_caller),
+            **{field.name: _provide(field.name) for field in fields(Services)},
+        },
+        exception_handlers=problem_handlers(),
+        openapi_config=openapi_config(),
+        request_max_body_size=_SMALL_BODY_BYTES,
+        state=State({"settings": chosen}),
+        logging_config=None,
+    )
+    app.asgi_handler = RequestObserver(app.asgi_handler, write_line=access_line_writer(chosen.logs))
+    return app
+
+
+def _provide(name: str) -> Provide:
+    def provide_service(state: State) -> Any:
+        return getattr(state.services, name)
+
+    return Provide(provide_service, sync_to_thread=False)

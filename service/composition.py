@@ -1,0 +1,221 @@
+"""Builds the services of one process on opened pools, starts what runs beside requests, and ends it in order.
+
+Order of the end: requests have drained; queued charges are committed and published; followers and repairers stop; pools
+close.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+import structlog
+
+from service.access.directory import CallerDirectory
+from service.access.service import SettingsService, TenantService, TokenService
+from service.budgets.seeding import BudgetSeeder
+from service.budgets.service import BudgetService
+from service.checks.freshness import CounterSeeder
+from service.checks.hold_store import HoldStore
+from service.checks.ledger_reader import LedgerReader
+from service.checks.local_holds import LocalHolds
+from service.checks.publisher import Publisher
+from service.checks.service import CheckService
+from service.checks.sweep import Sweep
+from service.config.fence import ConfigFence
+from service.config.service import ConfigStore
+from service.config.window_matcher import ConfigWindowMatcher
+from service.db.clock import DatabaseClock
+from service.db.pools import Pools, open_pools
+from service.events.failed_attempts import FailedAttempts
+from service.events.in_flight import BodyLimiter
+from service.events.ingest import EventIngest
+from service.events.quarantine import Quarantine, QuarantineReview
+from service.events.service import IngestService
+from service.health.service import HealthService
+from service.identity.registry import KeyRegistry
+from service.identity.service import AliasService, KeyService
+from service.kit.clock import monotonic
+from service.kit.repeating import Repeating
+from service.ledger.conflicts import ConflictCharges
+from service.ledger.maintenance import make_partitions_ahead, raise_epoch_after_failover
+from service.ledger.queries import ChargeQueries
+from service.ledger.reversal import ReversalService
+from service.ledger.service import LedgerRecorder
+from service.pricing.registry import PriceBooks
+from service.settings import Settings
+from service.spend.queries import SpendQueries
+
+_log = structlog.get_logger(__name__)
+
+_PARTITIONS_SECONDS = 6 * 3600.0
+_EPOCH_SECONDS = 5.0
+_OUTBOX_FLUSH_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers ask for, by the name of the field."""
+
+    pools: Pools
+    health: HealthService
+    caller_directory: CallerDirectory
+    token_service: TokenService
+    tenant_service: TenantService
+    settings_service: SettingsService
+    alias_service: AliasService
+    key_service: KeyService
+    budget_service: BudgetService
+    charge_queries: ChargeQueries
+    reversal_service: ReversalService
+    spend_queries: SpendQueries
+    event_ingest: EventIngest
+    body_limiter: BodyLimiter
+    quarantine_review: QuarantineReview
+    config_store: ConfigStore
+    check_service: CheckService
+
+
+class _Runs(Protocol):
+    def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+_Runner = TypeVar("_Runner", bound=_Runs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What both paths, tracking and enforcement, know of tenants, keys and prices."""
+
+    pools: Pools
+    clock: DatabaseClock
+    prices: PriceBooks
+    configs: ConfigStore
+    keys: KeyRegistry
+    directory: CallerDirectory
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Build everything on opened pools; on leaving, finish what is queued, then close."""
+    async with AsyncExitStack() as stack:
+        shared = await _open_shared(stack, settings)
+        postgres, configs = shared.pools.postgres, shared.configs
+        checks, holds, publisher = await _open_checks(stack, settings, shared)
+        budget_seeder = await _started(stack, BudgetSeeder(postgres, configs, publisher))
+        recorder = await _open_recorder(stack, settings, shared, publisher)
+        charges = ChargeQueries(postgres)
+        ingest = _build_ingest(settings, shared, holds, recorder)
+        yield Services(
+            pools=shared.pools,
+            health=HealthService(shared.pools),
+            config_store=configs,
+            caller_directory=shared.directory,
+            token_service=TokenService(postgres, shared.directory.forget),
+            tenant_service=TenantService(postgres),
+            settings_service=SettingsService(postgres, configs),
+            alias_service=AliasService(postgres, configs.change),
+            key_service=KeyService(postgres, shared.keys),
+            budget_service=BudgetService(postgres, configs, budget_seeder, holds),
+            charge_queries=charges,
+            reversal_service=ReversalService(charges, recorder),
+            spend_queries=SpendQueries(postgres),
+            event_ingest=ingest,
+            body_limiter=BodyLimiter(settings.http.max_in_flight_bytes),
+            quarantine_review=QuarantineReview(postgres, ingest, ConflictCharges(charges, recorder)),
+            check_service=checks,
+        )
+
+
+async def _open_shared(stack: AsyncExitStack, settings: Settings) -> _Shared:
+    pools = await stack.enter_async_context(open_pools(settings))
+    clock = DatabaseClock(pools.postgres)
+    await clock.start()
+    stack.push_async_callback(clock.close)
+    prices = PriceBooks(pools.postgres)
+    await prices.start()
+    stack.push_async_callback(prices.close)
+    configs = ConfigStore(pools.postgres, ConfigFence(pools.redis))
+    keys, directory = KeyRegistry(pools.postgres), CallerDirectory(pools.postgres)
+    for follower in (configs, keys, directory):
+        follower.start(settings.database_url)
+        stack.push_async_callback(follower.close)
+    return _Shared(pools, clock, prices, configs, keys, directory)
+
+
+async def _open_checks(
+    stack: AsyncExitStack, settings: Settings, shared: _Shared
+) -> tuple[CheckService, HoldStore, Publisher]:
+    postgres, redis = shared.pools.postgres, shared.pools.redis
+    deadline_ms = settings.checks.deadline_ms
+    local_holds = LocalHolds(monotonic)
+    ledger = LedgerReader(postgres)
+    stack.push_async_callback(ledger.close)
+    holds = await _started(stack, HoldStore(redis, deadline_ms=deadline_ms))
+    seeder = await _started(stack, CounterSeeder(redis, ledger, timeout_ms=settings.redis.command_timeout_ms))
+    publisher = await _started(
+        stack, Publisher(redis, postgres, publish_wait_ms=settings.ingest.publish_wait_ms, local_holds=local_holds)
+    )
+    await _started(stack, Sweep(redis, ledger))
+    checks = CheckService(
+        configs=shared.configs,
+        keys=shared.keys,
+        prices=shared.prices,
+        holds=holds,
+        seeder=seeder,
+        ledger=ledger,
+        local_holds=local_holds,
+        deadline_ms=deadline_ms,
+        clock=shared.clock.now,
+    )
+    stack.push_async_callback(checks.close)
+    return checks, holds, publisher
+
+
+async def _open_recorder(
+    stack: AsyncExitStack, settings: Settings, shared: _Shared, publisher: Publisher
+) -> LedgerRecorder:
+    postgres = shared.pools.postgres
+    recorder = LedgerRecorder(
+        postgres,
+        ConfigWindowMatcher(shared.configs),
+        publisher,
+        max_batch_charges=settings.ingest.batch_max_events,
+        batch_wait_ms=settings.ingest.batch_wait_ms,
+        max_queued_charges=settings.ingest.queue_max_events,
+    )
+    stack.push_async_callback(recorder.close)
+    for action, seconds in (
+        (partial(make_partitions_ahead, postgres), _PARTITIONS_SECONDS),
+        (partial(raise_epoch_after_failover, postgres), _EPOCH_SECONDS),
+        (recorder.delete_published, _OUTBOX_FLUSH_SECONDS),
+    ):
+        await _started(stack, Repeating(action, seconds, _note_failure))
+    return recorder
+
+
+def _build_ingest(settings: Settings, shared: _Shared, holds: HoldStore, recorder: LedgerRecorder) -> EventIngest:
+    postgres = shared.pools.postgres
+    events = IngestService(
+        configs=shared.configs,
+        prices=shared.prices,
+        keys=shared.keys,
+        reservations=holds,
+        failed_attempts=FailedAttempts(postgres),
+        recorder=recorder,
+        clock=shared.clock,
+    )
+    return EventIngest(events, Quarantine(postgres), max_body_bytes=settings.http.max_body_bytes)
+
+
+async def _started(stack: AsyncExitStack, worker: _Runner) -> _Runner:
+    worker.start()
+    stack.push_async_callback(worker.close)
+    return worker
+
+
+def _note_failure(error: Exception) -> None:
+    _log.warning("maintenance_failed", error=type(error).__name__, detail=str(error))

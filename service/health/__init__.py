@@ -1,0 +1,1 @@
+"""Whether a server lives, whether it can work, and its metrics."""
