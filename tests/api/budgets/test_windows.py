@@ -1,0 +1,192 @@
+"""`/v1/budgets/{id}/windows` over HTTP: what was spent, is held and is left, per subject and window."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from service.budgets.period import window_of
+from service.budgets.period_document import parse_period
+from service.kit.clock import utc_now
+from tests.api.budgets.conftest import MakeToken
+from tests.drafts import a_draft
+from tests.integration.budgets.conftest import Replica
+
+
+async def _create(client: httpx.AsyncClient, **changed: Any) -> dict[str, Any]:
+    body = {"slug": "b", "match": {}, "limit_usd": "10", "period": "1mo"} | changed
+    answer = await client.post("/v1/budgets", json=body)
+    assert answer.status_code == 201
+    budget: dict[str, Any] = answer.json()
+    return budget
+
+
+async def _windows(client: httpx.AsyncClient, **parameters: Any) -> list[dict[str, Any]]:
+    answer = await client.get("/v1/budgets/b/windows", params=parameters)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["next_cursor"] is None
+    windows: list[dict[str, Any]] = answer.json()["windows"]
+    return windows
+
+
+async def test_a_shared_budget_shows_its_present_window_before_anything_was_spent(client: httpx.AsyncClient):
+    await _create(client)
+    present = window_of(parse_period("1mo"), utc_now())
+    assert present.end is not None
+    assert await _windows(client) == [
+        {
+            "subject": {},
+            "window": {
+                "start": present.start.isoformat().replace("+00:00", "Z"),
+                "end": present.end.isoformat().replace("+00:00", "Z"),
+            },
+            "is_present": True,
+            "limit_usd": "10",
+            "posted_usd": "0",
+            "held_usd": "0",
+            "available_usd": "10",
+        }
+    ]
+
+
+async def test_posted_and_held_are_taken_from_what_is_available(
+    client: httpx.AsyncClient, replica: Replica, budget_tenant: str
+):
+    budget = await _create(client)
+    present = window_of(parse_period("1mo"), utc_now())
+    await replica.recorder.record([a_draft(budget_tenant, cost="9.5"), a_draft(budget_tenant, cost="1")])
+    replica.holds.held = {(UUID(budget["budget_id"]), "{}", present.start): Decimal("0.25")}
+    [window] = await _windows(client)
+    assert (window["posted_usd"], window["held_usd"], window["available_usd"]) == ("10.5", "0.25", "-0.75")
+
+
+async def test_holds_that_cannot_be_read_are_shown_as_nothing_and_said_so(client: httpx.AsyncClient, replica: Replica):
+    await _create(client)
+    assert (await client.get("/v1/budgets/b/windows")).json()["degraded"] is False
+    replica.holds.held = None
+    answer = (await client.get("/v1/budgets/b/windows")).json()
+    assert (answer["degraded"], answer["windows"][0]["held_usd"]) == (True, "0")
+
+
+async def test_past_windows_stay_readable(client: httpx.AsyncClient, replica: Replica, budget_tenant: str):
+    await _create(client, period={"kind": "fixed", "length_seconds": 60})
+    now = utc_now()
+    for minutes in (0, 3, 5):
+        draft = a_draft(budget_tenant, cost=f"0.{minutes + 1}", effective_at=now + timedelta(minutes=minutes))
+        await replica.recorder.record([draft])
+    later = {"from": (now + timedelta(minutes=1)).isoformat(), "to": (now + timedelta(minutes=4)).isoformat()}
+    windows = await _windows(client, **later)
+    assert [window["posted_usd"] for window in windows] == ["0.4"]
+    everything = await _windows(client, to=(now + timedelta(minutes=9)).isoformat())
+    assert [window["posted_usd"] for window in everything] == ["0.1", "0.4", "0.6"]
+    starts = [window["window"]["start"] for window in everything]
+    assert starts == sorted(starts)
+    assert [window["is_present"] for window in everything][1:] == [False, False]
+
+
+async def test_a_range_takes_the_windows_it_meets(client: httpx.AsyncClient):
+    await _create(client)
+    now = utc_now()
+    moment = {"from": now.isoformat(), "to": (now + timedelta(microseconds=1)).isoformat()}
+    assert len(await _windows(client, **moment)) == 1
+    assert await _windows(client, **{"from": "2020-01-01", "to": "2020-02-01"}) == []
+
+
+async def test_a_lifetime_has_one_window_without_an_end(
+    client: httpx.AsyncClient, replica: Replica, budget_tenant: str
+):
+    await replica.recorder.record([a_draft(budget_tenant, cost="1", effective_at=datetime(2020, 1, 1, tzinfo=UTC))])
+    await _create(client, period={"kind": "lifetime"})
+    [window] = await _windows(client)
+    assert (window["window"]["end"], window["posted_usd"], window["is_present"]) == (None, "1", True)
+
+
+async def test_each_subject_has_its_counter(client: httpx.AsyncClient, replica: Replica, budget_tenant: str):
+    await _create(client, match={"user": "*", "tag": "*"})
+    await replica.recorder.record(
+        [a_draft(budget_tenant, cost="1", user=user, tags=tags) for user, tags in (("u1", ("a", "b")), ("u2", ("a",)))]
+    )
+    assert [window["subject"] for window in await _windows(client)] == [
+        {"tag": "a", "user": "u1"},
+        {"tag": "a", "user": "u2"},
+        {"tag": "b", "user": "u1"},
+    ]
+    [one] = await _windows(client, subject='{"user": "u2", "tag": "a"}')
+    assert (one["subject"], one["posted_usd"]) == ({"tag": "a", "user": "u2"}, "1")
+
+
+async def test_a_subject_nobody_has_heard_of_has_spent_nothing(client: httpx.AsyncClient):
+    await _create(client, match={"user": "*"})
+    assert await _windows(client) == []
+    for subject in ("u9", '{"user":"u9"}'):
+        [window] = await _windows(client, subject=subject)
+        assert (window["subject"], window["available_usd"]) == ({"user": "u9"}, "10")
+
+
+@pytest.mark.parametrize("subject", ["u1", "{}", '{"team":"a"}', '{"user":1,"tag":"a"}', '{"user":"a"}', "[]", ""])
+async def test_a_subject_names_what_the_budget_has_counters_for(client: httpx.AsyncClient, subject: str):
+    await _create(client, match={"user": "*", "tag": "*"})
+    answer = await client.get("/v1/budgets/b/windows", params={"subject": subject})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_subject")
+
+
+async def test_counters_are_shown_page_by_page(client: httpx.AsyncClient, replica: Replica, budget_tenant: str):
+    await _create(client, match={"user": "*"}, period={"kind": "fixed", "length_seconds": 60})
+    now = utc_now()
+    times = (now, now + timedelta(minutes=2))
+    await replica.recorder.record(
+        [a_draft(budget_tenant, user=f"u{n}", effective_at=at) for n in range(5) for at in times]
+    )
+    found, cursor = [], None
+    while True:
+        parameters = {"limit": "3"} | ({"cursor": cursor} if cursor else {})
+        page = (await client.get("/v1/budgets/b/windows", params=parameters)).json()
+        assert 1 <= len(page["windows"]) <= 3
+        found += [(window["subject"]["user"], window["window"]["start"]) for window in page["windows"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert len(found) == 10
+    assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?cursor=x",
+        "?cursor=WzEsMiwzLDRd",
+        "?limit=-1",
+        "?from=yesterday",
+        "?from=2026-01-02&to=2026-01-01",
+        "?until=2026",
+    ],
+)
+async def test_wrong_parameters_are_refused(client: httpx.AsyncClient, query: str):
+    await _create(client)
+    assert (await client.get(f"/v1/budgets/b/windows{query}")).status_code == 422
+
+
+async def test_a_scope_narrows_the_counters(
+    client: httpx.AsyncClient, make_token: MakeToken, replica: Replica, budget_tenant: str
+):
+    await _create(client, match={"team": "*", "user": "*"})
+    await replica.recorder.record([a_draft(budget_tenant, team=team, user="u") for team in ("core", "edge", "other")])
+    headers = await make_token(roles=("read",), scope={"team": ["core", "edge"]})
+    shown = (await client.get("/v1/budgets/b/windows", headers=headers)).json()["windows"]
+    assert [window["subject"]["team"] for window in shown] == ["core", "edge"]
+    foreign = {"subject": '{"team":"other","user":"u"}'}
+    assert (await client.get("/v1/budgets/b/windows", params=foreign, headers=headers)).json()["windows"] == []
+
+
+async def test_windows_of_an_archived_budget_are_read_by_its_id(
+    client: httpx.AsyncClient, replica: Replica, budget_tenant: str
+):
+    budget = await _create(client)
+    await replica.recorder.record([a_draft(budget_tenant, cost="1")])
+    await client.delete("/v1/budgets/b")
+    await replica.recorder.record([a_draft(budget_tenant, cost="1")])
+    windows = (await client.get(f"/v1/budgets/{budget['budget_id']}/windows")).json()["windows"]
+    assert [window["posted_usd"] for window in windows] == ["1"]

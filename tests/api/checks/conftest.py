@@ -1,0 +1,29 @@
+"""The whole application on real engines, with a tenant of the test's own; the ledger oracle looks at it afterwards."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from litestar import Litestar
+
+from service.app import create_app
+from service.settings import Settings
+from tests.api.checks.world import World
+from tests.app_client import running_client
+
+
+@pytest.fixture(scope="session")
+async def app_and_client(settings: Settings) -> AsyncIterator[tuple[Litestar, httpx.AsyncClient]]:
+    app = create_app(settings)
+    async with running_client(app) as client:
+        yield app, client
+
+
+@pytest.fixture
+async def world(app_and_client: Any, tenant_id: str) -> AsyncIterator[World]:
+    app, client = app_and_client
+    opened = World(app.state.services, client, tenant_id)
+    await opened.create_tenant()
+    yield opened
+    await opened.assert_consistent()

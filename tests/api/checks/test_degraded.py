@@ -1,0 +1,235 @@
+"""Checks of a replica whose counters or whose ledger cannot be reached: answered by policy, within the deadline."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from service.access.tokens import ROLES, Caller
+from service.checks.answer import check_answer
+from service.checks.freshness import CounterSeeder
+from service.checks.hold_store import HoldStore
+from service.checks.ledger_reader import LedgerReader
+from service.checks.local_holds import LocalHolds
+from service.checks.outcome import Allowed, Denied, Outcome
+from service.checks.schemas import CheckAnswer, read_check
+from service.checks.service import CheckService
+from service.config.fence import ConfigFence
+from service.config.service import ConfigStore
+from service.errors import Unavailable
+from service.identity.registry import KeyRegistry
+from service.kit.clock import monotonic, to_unix_ms, utc_now
+from service.kit.ids import new_id
+from service.pricing.registry import PriceBooks
+from tests.api.checks.unsteady_redis import UnsteadyRedis, unsteady_redis
+from tests.api.checks.world import MODEL, World
+
+# Long enough that a busy machine is not taken for a silent engine, shorter than the delay of a slow line.
+DEADLINE_MS = 600
+
+
+@dataclass
+class Replica:
+    """A second server's checks, reaching its counters through an unsteady line and the ledger by a pool of its own."""
+
+    world: World
+    line: UnsteadyRedis
+    client: Any
+    checks: CheckService
+    holds: HoldStore
+    ledger: LedgerReader
+    local_holds: LocalHolds
+
+    async def decide(self, **fields: Any) -> Outcome:
+        body = {"model": MODEL, "input_tokens": 1000, "max_output_tokens": 100} | fields
+        caller = Caller(tenant_id=self.world.tenant_id, token_id=new_id(), name="replica", roles=frozenset(ROLES))
+        return await self.checks.check(caller, read_check(msgspec.json.encode(body)))
+
+    async def check(self, **fields: Any) -> CheckAnswer:
+        return check_answer(await self.decide(**fields))
+
+
+async def open_replica(world: World, line: UnsteadyRedis, client: Any, ledger_pool: Any) -> Replica:
+    postgres = world.services.pools.postgres
+    prices = PriceBooks(postgres)
+    await prices.reload()
+    ledger = LedgerReader(ledger_pool)
+    holds = HoldStore(client, deadline_ms=DEADLINE_MS)
+    holds.start()
+    local_holds = LocalHolds(monotonic)
+    checks = CheckService(
+        configs=ConfigStore(postgres, ConfigFence(client)),
+        keys=KeyRegistry(postgres),
+        prices=prices,
+        holds=holds,
+        seeder=CounterSeeder(client, ledger, timeout_ms=1_000),
+        ledger=ledger,
+        local_holds=local_holds,
+        deadline_ms=DEADLINE_MS,
+    )
+    return Replica(world, line, client, checks, holds, ledger, local_holds)
+
+
+@pytest.fixture
+async def replica(world: World, redis_url: str) -> AsyncIterator[Replica]:
+    async with unsteady_redis(redis_url) as (line, client):
+        opened = await open_replica(world, line, client, world.services.pools.postgres)
+        yield opened
+        line.change("steady")
+        await opened.checks.close()
+        await opened.holds.close()
+        await opened.ledger.close()
+
+
+async def test_by_ledger_committed_totals_and_the_holds_of_this_process_decide(world: World, replica: Replica):
+    await world.put_budget(limit_usd="1")
+    await world.post_event(cost="0.5")
+    replica.line.change("silent")
+    answers = [await replica.check(reserve=True, estimated_cost_usd="0.1") for _ in range(20)]
+    assert sum(answer.allowed for answer in answers) == 5
+    assert all(answer.degraded for answer in answers)
+    last = answers[-1]
+    assert (last.code, last.reservation) == ("budget_exceeded", None)
+    assert (last.budgets[0].posted_usd, last.budgets[0].held_usd) == ("0.5", "0.5")
+    first = answers[0]
+    assert first.reservation is not None
+    assert first.reservation.amount_usd == "0.1"
+    assert Decimal(first.budgets[0].held_usd or "0") == 0
+
+
+async def test_the_strictest_policy_of_the_enforcing_budgets_wins(world: World, replica: Replica):
+    await world.put_budget("open", limit_usd="1", on_unavailable="allow", match={"team": "a"})
+    await world.put_budget("shut", limit_usd="1", on_unavailable="deny", match={"user": "u"})
+    await world.put_budget("shadow", limit_usd="0", on_unavailable="deny", mode="shadow")
+    replica.line.change("refusing")
+    open_answer = await replica.check(dimensions={"team": "a"}, estimated_cost_usd="50", reserve=True)
+    assert (open_answer.allowed, open_answer.degraded) == (True, True)
+    assert {standing.posted_usd for standing in open_answer.budgets} == {None}
+    shut = await replica.check(dimensions={"team": "a", "user": "u"})
+    assert (shut.allowed, shut.code) == (False, "counters_unavailable")
+    assert {standing.name: standing.reason for standing in shut.budgets if standing.mode == "enforce"} == {
+        "open": None, "shut": "counters_unavailable"
+    }  # fmt: skip
+    assert len(shut.denied_by) == 1
+    assert (await replica.check()).allowed is True
+
+
+@pytest.mark.parametrize("mood", ["silent", "refusing", "slow"])
+async def test_every_answer_comes_within_the_deadline(world: World, replica: Replica, mood: Any):
+    await world.put_budget(limit_usd="100")
+    await replica.check()
+    replica.line.change(mood)
+    started = monotonic()
+    for _ in range(30):
+        async with asyncio.timeout(10 * DEADLINE_MS / 1000):
+            assert (await replica.check(reserve=True, estimated_cost_usd="0.01")).allowed
+    waited_one_by_one = 30 * DEADLINE_MS / 1000
+    assert monotonic() - started < waited_one_by_one, "a breaker keeps most of them from waiting at all"
+
+
+async def test_when_the_counters_are_back_they_decide_again(world: World, replica: Replica):
+    await world.put_budget(limit_usd="1")
+    assert (await replica.check()).degraded is False
+    for mood in ("silent", "refusing"):
+        replica.line.change(mood)
+        assert (await replica.check()).degraded is True
+        replica.line.change("steady")
+        deadline = monotonic() + 10
+        while (await replica.check()).degraded:
+            assert monotonic() < deadline
+            await asyncio.sleep(0.02)
+
+
+async def test_what_was_held_when_the_counters_fell_silent_still_counts_for_a_moment(world: World, replica: Replica):
+    await world.put_budget(limit_usd="1")
+    answers = [await replica.check(reserve=True, estimated_cost_usd="0.1") for _ in range(8)]
+    assert not any(answer.degraded for answer in answers)
+    replica.line.change("silent")
+    degraded = [await replica.check(reserve=True, estimated_cost_usd="0.1") for _ in range(8)]
+    assert [answer.allowed for answer in degraded] == [True, True] + [False] * 6
+
+
+async def test_a_repeated_check_holds_once_and_voiding_frees_the_local_hold(world: World, replica: Replica):
+    await world.put_budget(limit_usd="1")
+    replica.line.change("refusing")
+    for _ in range(3):
+        assert (await replica.check(request_id="r1", reserve=True, estimated_cost_usd="0.6")).allowed
+    assert not (await replica.check(request_id="r2", reserve=True, estimated_cost_usd="0.6")).allowed
+    caller = Caller(tenant_id=world.tenant_id, token_id=new_id(), name="replica", roles=frozenset(ROLES))
+    with pytest.raises(Unavailable):
+        await replica.checks.void(caller, "r1")
+    assert (await replica.check(request_id="r2", reserve=True, estimated_cost_usd="0.6")).allowed
+
+
+async def test_with_neither_counters_nor_ledger_nobody_knows_what_was_spent(world: World, redis_url: str):
+    await world.put_budget("known", limit_usd="1", match={"team": "a"})
+    await world.put_budget("open", limit_usd="1", on_unavailable="allow", match={"team": "b"})
+    dead: Any = AsyncConnectionPool("host=127.0.0.1 port=1 connect_timeout=1", min_size=0, max_size=2, open=False)
+    await dead.open(wait=False)
+    async with unsteady_redis(redis_url) as (line, client):
+        replica = await open_replica(world, line, client, dead)
+        line.change("refusing")
+        answer = await replica.check(dimensions={"team": "a"})
+        assert (answer.allowed, answer.code, answer.degraded) == (False, "counters_unavailable", True)
+        assert (await replica.check(dimensions={"team": "b"})).allowed is True
+        await replica.checks.close()
+        await replica.holds.close()
+        await replica.ledger.close()
+    await dead.close()
+
+
+async def test_without_the_ledger_checks_go_on_from_stale_copies(world: World, redis_url: str):
+    budget = await world.put_budget(limit_usd="1")
+    await world.post_event(cost="0.5")
+    await world.check()  # seeds
+    dead: Any = AsyncConnectionPool("host=127.0.0.1 port=1 connect_timeout=1", min_size=0, max_size=2, open=False)
+    await dead.open(wait=False)
+    async with unsteady_redis(redis_url) as (line, client):
+        replica = await open_replica(world, line, client, dead)
+        keys = [key async for key in client.scan_iter(match=f"{{{world.tenant_id}}}:c:*")]
+        assert len(keys) == 1, budget
+        await client.hset(keys[0], "f", to_unix_ms(utc_now()) - 60_000)
+        deadline = monotonic() + 10
+        while (answer := await replica.check(estimated_cost_usd="0.6")).budgets[0].reason != "budget_exceeded":
+            assert monotonic() < deadline, answer
+        assert (answer.degraded, answer.budgets[0].posted_usd) == (False, "0.5")
+        assert (await replica.check(estimated_cost_usd="0.4")).allowed is True
+        await replica.checks.close()
+        await replica.holds.close()
+        await replica.ledger.close()
+    await dead.close()
+
+
+async def test_a_caller_that_goes_away_leaves_a_hold_that_ends(world: World, replica: Replica):
+    await world.put_budget(limit_usd="100")
+    await replica.check()
+    tasks = [
+        asyncio.create_task(replica.decide(request_id=f"r{number}", reserve=True, estimated_cost_usd="0.1"))
+        for number in range(40)
+    ]
+    await asyncio.sleep(0)
+    for number, task in enumerate(tasks):
+        if number % 2:
+            task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(outcome, Allowed) for outcome in outcomes) == 20
+    assert not any(isinstance(outcome, Denied) for outcome in outcomes)
+    held = Decimal((await world.check())["budgets"][0]["held_usd"])
+    assert Decimal(2) <= held <= Decimal(4)
+    for number in range(40):
+        await world.client.delete(f"/v1/reservations/r{number}", headers=world.headers)
+    assert (await world.check())["budgets"][0]["held_usd"] == "0"
+
+
+async def test_a_fence_of_a_version_the_database_lost_is_taken_back(world: World, replica: Replica):
+    await world.put_budget(limit_usd="1")
+    await world.check()
+    await world.services.pools.redis.set(f"{{{world.tenant_id}}}:cv", 10_000)
+    answer = await world.check()
+    assert (answer["allowed"], answer["degraded"]) == (True, False)
+    assert int(await world.services.pools.redis.get(f"{{{world.tenant_id}}}:cv")) < 10_000

@@ -1,0 +1,192 @@
+"""The registry of price books on a real PostgreSQL: first start, new versions, late events, damage, outage."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+from sqlmodel import SQLModel
+
+from service.db.pools import PostgresPool, make_postgres_pool
+from service.errors import Unavailable
+from service.kit.clock import monotonic
+from service.pricing import repository
+from service.pricing.price_book import PriceBook
+from service.pricing.registry import PriceBooks
+from service.pricing.repository import BEGINNING, SHARED, insert_first_version, list_versions
+from service.pricing.shipped import shipped_snapshot
+from service.pricing.tables import PriceBookVersion
+from service.settings import PostgresSettings
+from tests.unit.pricing.builders import snapshot_of
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+TENANT = "t-1"
+
+
+@pytest.fixture
+async def pool(empty_database_url: str) -> AsyncIterator[PostgresPool]:
+    """A pool on a database of this test's own with that one table: the shared book is one per database."""
+    opened = make_postgres_pool(empty_database_url, PostgresSettings())
+    await opened.open(wait=False)
+    await make_table(opened)
+    yield opened
+    await opened.close()
+
+
+async def make_table(pool: PostgresPool) -> None:
+    table = CreateTable(SQLModel.metadata.tables[PriceBookVersion.__tablename__])
+    async with pool.connection() as connection:
+        await connection.execute(str(table.compile(dialect=postgresql.dialect())))
+
+
+@pytest.fixture
+async def books(pool: PostgresPool) -> AsyncIterator[PriceBooks]:
+    started = PriceBooks(pool)
+    await started.start()
+    yield started
+    await started.close()
+
+
+async def a_version(
+    pool: PostgresPool, effective_from: datetime, *, tenant_id: str = SHARED, damaged: bool = False, **rates: Any
+) -> str:
+    """Store a version with one model and return its name."""
+    snapshot = snapshot_of({"m": rates or {"input_cost_per_token": effective_from.timestamp()}})
+    version = PriceBook.from_snapshot(snapshot).version
+    async with pool.connection() as connection:
+        await connection.execute(
+            repository._INSERT, [tenant_id, version, effective_from, "test", "test", b"?" if damaged else snapshot]
+        )
+    return version
+
+
+async def until(condition: Any, seconds: float = 10) -> None:
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, "not within the time"
+        await asyncio.sleep(0.01)
+
+
+async def test_a_new_installation_gets_the_shipped_prices_since_ever(pool: PostgresPool, books: PriceBooks):
+    shipped = PriceBook.from_snapshot(shipped_snapshot())
+    assert books.at(TENANT, BEGINNING).version == shipped.version
+    assert books.at(TENANT, NOW).find("gpt-4.1-mini") is not None
+    async with pool.connection() as connection:
+        assert await list_versions(connection) == [(SHARED, shipped.version, BEGINNING)]
+        cursor = await connection.execute("SELECT imported_by, origin FROM price_book_version")
+        assert await cursor.fetchone() == ("tallygate", shipped.origin)
+
+
+async def test_many_first_starts_at_once_insert_one_first_book(pool: PostgresPool):
+    snapshots = [snapshot_of({"m": {"input_cost_per_token": number}}) for number in range(8)]
+
+    async def insert(snapshot: bytes) -> bool:
+        async with pool.connection() as connection:
+            return await insert_first_version(
+                connection,
+                version=PriceBook.from_snapshot(snapshot).version,
+                origin="test",
+                imported_by="test",
+                snapshot=snapshot,
+            )
+
+    assert sum(await asyncio.gather(*map(insert, snapshots))) == 1
+    async with pool.connection() as connection:
+        assert len(await list_versions(connection)) == 1
+
+
+async def test_a_second_start_leaves_the_operators_prices_alone(pool: PostgresPool):
+    version = await a_version(pool, BEGINNING)
+    books = PriceBooks(pool)
+    await books.start()
+    assert books.at(TENANT, NOW).version == version
+    await books.close()
+
+
+async def test_a_late_event_is_priced_by_the_book_in_force_at_its_time(pool: PostgresPool, books: PriceBooks):
+    shipped = books.at(TENANT, NOW).version
+    first = await a_version(pool, NOW - timedelta(days=2))
+    second = await a_version(pool, NOW - timedelta(days=1))
+    future = await a_version(pool, NOW + timedelta(days=1))
+    await books.reload()
+    assert [books.at(TENANT, NOW + timedelta(days=days)).version for days in (-3, -2, -1, 0, 1)] == [
+        shipped,
+        first,
+        second,
+        second,
+        future,
+    ]
+    assert books.at(TENANT, NOW - timedelta(days=1, microseconds=1)).version == first
+
+
+async def test_a_tenants_own_book_comes_before_the_installations(pool: PostgresPool, books: PriceBooks):
+    shipped = books.at(TENANT, NOW).version
+    own = await a_version(pool, NOW, tenant_id=TENANT)
+    await books.reload()
+    assert books.at(TENANT, NOW).version == own
+    assert books.at(TENANT, NOW - timedelta(seconds=1)).version == shipped
+    assert books.at("t-2", NOW).version == shipped
+
+
+async def test_new_versions_are_followed_without_being_told(pool: PostgresPool):
+    books = PriceBooks(pool, poll_seconds=0.02)
+    await books.start()
+    version = await a_version(pool, NOW)
+    await until(lambda: books.at(TENANT, NOW).version == version)
+    await books.close()
+
+
+async def test_the_same_version_is_the_same_book_each_time(books: PriceBooks):
+    assert books.at(TENANT, NOW) is books.at("t-2", BEGINNING)
+
+
+async def test_old_books_are_let_go_and_come_back_when_asked_for(pool: PostgresPool, books: PriceBooks):
+    versions = [await a_version(pool, NOW + timedelta(days=day)) for day in range(20)]
+    await books.reload()
+    for _ in range(2):
+        assert [books.at(TENANT, NOW + timedelta(days=day)).version for day in range(20)] == versions
+    assert len(books._books) == 16
+
+
+async def test_a_damaged_version_spoils_only_its_own_time(pool: PostgresPool, books: PriceBooks):
+    shipped = books.at(TENANT, NOW).version
+    await a_version(pool, NOW, damaged=True)
+    await books.reload()
+    with pytest.raises(Unavailable, match="cannot be read"):
+        books.at(TENANT, NOW)
+    assert books.at(TENANT, NOW - timedelta(seconds=1)).version == shipped
+
+
+async def test_prices_that_are_not_those_of_their_version_are_refused(pool: PostgresPool, books: PriceBooks):
+    async with pool.connection() as connection:
+        snapshot = snapshot_of({"m": {"input_cost_per_token": 7}})
+        await connection.execute(repository._INSERT, [SHARED, "sha256-0", NOW, "test", "test", snapshot])
+    await books.reload()
+    with pytest.raises(Unavailable, match="its prices are those of sha256-"):
+        books.at(TENANT, NOW)
+
+
+async def test_prices_are_unavailable_until_the_database_answers_and_then_stay_known(empty_database_url: str):
+    # The table does not exist yet: as good as a database that is away.
+    pool = make_postgres_pool(empty_database_url, PostgresSettings())
+    await pool.open(wait=False)
+    books = PriceBooks(pool, poll_seconds=0.02)
+    await books.start()
+    with pytest.raises(Unavailable, match="not loaded yet"):
+        books.at(TENANT, NOW)
+    await make_table(pool)
+    await until(lambda: books._versions)
+    version = books.at(TENANT, NOW).version
+    async with pool.connection() as connection:
+        await connection.execute("DROP TABLE price_book_version")
+    await books._reload_quietly()
+    assert books.at(TENANT, NOW).version == version
+    await books.close()
+    await pool.close()
+
+
+async def test_closing_what_was_never_started_does_nothing(pool: PostgresPool):
+    await PriceBooks(pool).close()

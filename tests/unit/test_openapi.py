@@ -1,0 +1,24 @@
+import yaml
+
+from service.app import create_app
+from service.openapi import openapi_yaml
+
+
+def test_description_is_the_same_text_for_the_same_application():
+    assert openapi_yaml(create_app()) == openapi_yaml(create_app())
+
+
+def test_every_operation_has_an_id_a_summary_and_problem_documents_for_what_it_refuses():
+    document = yaml.safe_load(openapi_yaml(create_app()))
+    operations = [
+        (method, path, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method in {"get", "put", "post", "delete", "patch"}
+    ]
+    assert len({operation["operationId"] for _, _, operation in operations}) == len(operations)
+    for method, path, operation in operations:
+        assert operation.get("summary"), f"{method} {path} has no summary"
+        for status, response in operation["responses"].items():
+            if path.startswith("/v1/") and status.startswith(("4", "5")):
+                assert "application/problem+json" in response["content"], f"{method} {path} {status}"
