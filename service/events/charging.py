@@ -8,6 +8,7 @@ from service.identity.models import ModelIdentity
 from service.kit.ids import new_id
 from service.ledger.charge import ChargeDraft
 from service.ledger.totals import bucket_of, core_key_digest
+from service.pricing.facts import CallFacts
 from service.pricing.rating_result import Rating
 from service.pricing.usage import Usage
 
@@ -77,6 +78,7 @@ def draft_charge(
         cost_usd=rating.cost_usd, model_cost_usd=rating.model_cost_usd, fees_usd=rating.fees_usd,
         list_cost_usd=rating.list_cost_usd, enforced_usd=rating.enforced_usd, assumed_usd=rating.assumed_usd,
         reported_cost_usd=rating.reported_cost_usd, components=rating.components, fees=rating.fees,
+        facts=CallFacts(claims=event.models, usage=event.usage, basis=event.basis, reported=event.reported),
         bucket=bucket_of(effective_at), key_digest=core_key_digest(_core_key(event, values, models, rating)),
     )
     # fmt: on

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class ModelClaims(msgspec.Struct, frozen=True, kw_only=True):
+class ModelClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Names as the event carries them; None = absent or empty."""
 
     requested_model: str | None = None  # only adapters know it after a fallback (`tallygate.requested_model`)

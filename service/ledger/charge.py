@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from service.pricing.facts import CallFacts
 from service.pricing.rating_result import Line
 
 ChargeKind = Literal["usage", "conflict", "correction", "reversal", "opening"]
@@ -104,6 +105,8 @@ class ChargeDraft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     key_digest: bytes
     components: tuple[Line, ...] = ()
     fees: tuple[Line, ...] = ()
+    # What it was priced from; None = it cannot be priced anew (a reversal, an opening balance).
+    facts: CallFacts | None = None
     # Indices of the counters (MatchedBatch.counters) it adds its enforced_usd to.
     window_numbers: tuple[int, ...] = ()
 

@@ -100,6 +100,7 @@ def reversal_of(row: dict[str, Any], reason: str) -> ChargeDraft:
             "corrects_charge_id": original,
             "reason": reason.replace("\x00", "\ufffd"),
             "reservation_id": None,
+            "facts": None,
             "tags": tuple(row["tags"]),
             "automatic_tags": tuple(row["automatic_tags"]),
             "components": _negated_lines(row["components"]),

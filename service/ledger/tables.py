@@ -128,6 +128,7 @@ class Charge(SQLModel, table=True):
     reported_cost_usd: Decimal | None = Field(default=None, sa_column=columns.amount(nullable=True))
     components: list[Any] = Field(sa_column=columns.json())
     fees: list[Any] = Field(sa_column=columns.json())
+    facts: dict[str, Any] | None = Field(default=None, sa_column=columns.json(nullable=True))
 
 
 class SpendTotal(SQLModel, table=True):

@@ -5,7 +5,7 @@ from decimal import Decimal
 import msgspec
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Quantities of one call in tokens, normalised over all wire shapes.
 
     `input_tokens` includes cache reads, cache writes, audio, image and video tokens; `output_tokens` includes
@@ -27,12 +27,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     audio_output_tokens: int = 0
     image_output_tokens: int = 0
     video_output_tokens: int = 0
+    # Quantities that are no tokens, by their names in `units`: what is priced per second, image, page, query …
+    units: tuple[tuple[str, Decimal], ...] = ()
     # Names of priced quantities the event shows and this Usage cannot hold ("web_search", "seconds", "pages", …):
     # with any of them the token price alone would be too low, so the gateway's own figure is used.
     unmeasured: tuple[str, ...] = ()
 
 
-class CustomRates(msgspec.Struct, frozen=True, kw_only=True):
+class CustomRates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Rates an operator configured on the gateway's deployment, in USD per token; None = not configured."""
 
     input_per_token: Decimal | None = None
@@ -43,7 +45,7 @@ class CustomRates(msgspec.Struct, frozen=True, kw_only=True):
     has_other_rates: bool = False
 
 
-class PricingBasis(msgspec.Struct, frozen=True, kw_only=True):
+class PricingBasis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Facts beside tokens that select a rate: what was *billed*, not what was asked for."""
 
     call_type: str = ""
@@ -52,6 +54,13 @@ class PricingBasis(msgspec.Struct, frozen=True, kw_only=True):
     vertex_location: str | None = None
     inference_geography: str | None = None
     speed: str | None = None
+    # What a price per image, per second of video or per search depends on, as the request said it.
+    image_size: str | None = None
+    image_quality: str | None = None
+    video_resolution: str | None = None
+    search_context_size: str | None = None
+    # How long the call took by the clock: what a self-hosted model priced per second is charged for.
+    duration_seconds: Decimal | None = None
     is_batch: bool = False
     is_cache_hit: bool = False
     is_failure: bool = False
@@ -60,7 +69,7 @@ class PricingBasis(msgspec.Struct, frozen=True, kw_only=True):
     custom_rates: CustomRates | None = None
 
 
-class ReportedCost(msgspec.Struct, frozen=True, kw_only=True):
+class ReportedCost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The gateway's own figures in USD; `total_usd` is None when it names none."""
 
     total_usd: Decimal | None = None

@@ -42,7 +42,7 @@ draft AS MATERIALIZED (
         unpriced_requests smallint, input_tokens bigint, output_tokens bigint, cache_read_input_tokens bigint,
         cache_write_input_tokens bigint, reasoning_output_tokens bigint, quantities json, cost_usd numeric,
         model_cost_usd numeric, fees_usd numeric, list_cost_usd numeric, enforced_usd numeric, assumed_usd numeric,
-        reported_cost_usd numeric, components json, fees json, bucket timestamptz, key_digest text,
+        reported_cost_usd numeric, components json, fees json, facts json, bucket timestamptz, key_digest text,
         window_numbers int[]
     )
     WHERE (SELECT holds FROM fence)
@@ -78,7 +78,7 @@ charge_written AS (
         price_state, fees_price_state, price_reason, requests, failed_requests, unpriced_requests, input_tokens,
         output_tokens, cache_read_input_tokens, cache_write_input_tokens, reasoning_output_tokens, quantities,
         cost_usd, model_cost_usd, fees_usd, list_cost_usd, enforced_usd, assumed_usd, reported_cost_usd, components,
-        fees
+        fees, facts
     )
     SELECT
         tenant_id, now(), charge_id, kind, corrects_charge_id, reason, source, event_id, occurred_at,
@@ -89,7 +89,8 @@ charge_written AS (
         deployment, deployment_id, served_model, provider, COALESCE(provenance, '{}'), gateway_price_key, price_key,
         service_tier, price_state, fees_price_state, price_reason, n_requests, n_failed, n_unpriced, n_input, n_output,
         n_cache_read, n_cache_write, n_reasoning, COALESCE(quantities, '{}'), cost_usd, model_cost_usd, fees_usd,
-        list_cost_usd, enforced_usd, assumed_usd, reported_cost_usd, COALESCE(components, '[]'), COALESCE(fees, '[]')
+        list_cost_usd, enforced_usd, assumed_usd, reported_cost_usd, COALESCE(components, '[]'), COALESCE(fees, '[]'),
+        facts
     FROM fresh
     RETURNING 1
 ),
