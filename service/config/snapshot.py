@@ -1,10 +1,11 @@
-"""What one tenant has configured, as of one config_version: settings, aliases, budgets. Pure; for both paths."""
+"""What one tenant has configured, as of one config_version: settings, aliases, price rules, budgets. Pure."""
 
 import msgspec
 
 from service.access.settings import TenantSettings
 from service.budgets.matching import BudgetSet
 from service.identity.aliases import AliasBook
+from service.pricing.rules import NO_RULES, PricingRules
 
 
 class TenantConfig(msgspec.Struct, frozen=True):
@@ -17,3 +18,4 @@ class TenantConfig(msgspec.Struct, frozen=True):
     settings: TenantSettings
     aliases: AliasBook
     budgets: BudgetSet
+    pricing_rules: PricingRules = NO_RULES

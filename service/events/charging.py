@@ -35,11 +35,17 @@ def effective_time(occurred_at: datetime, received_at: datetime) -> datetime:
     return occurred_at if received_at - occurred_at <= LATE_AFTER else received_at
 
 
+def facts_of(event: UsageEvent) -> CallFacts:
+    """Return what the price of the event depends on."""
+    return CallFacts(claims=event.models, usage=event.usage, basis=event.basis, reported=event.reported)
+
+
 def draft_charge(
     tenant_id: str,
     event: UsageEvent,
     dimensions: CompletedDimensions,
     models: ModelIdentity,
+    facts: CallFacts,
     rating: Rating,
     *,
     received_at: datetime,
@@ -78,7 +84,7 @@ def draft_charge(
         cost_usd=rating.cost_usd, model_cost_usd=rating.model_cost_usd, fees_usd=rating.fees_usd,
         list_cost_usd=rating.list_cost_usd, enforced_usd=rating.enforced_usd, assumed_usd=rating.assumed_usd,
         reported_cost_usd=rating.reported_cost_usd, components=rating.components, fees=rating.fees,
-        facts=CallFacts(claims=event.models, usage=event.usage, basis=event.basis, reported=event.reported),
+        facts=facts,
         bucket=bucket_of(effective_at), key_digest=core_key_digest(_core_key(event, values, models, rating)),
     )
     # fmt: on

@@ -13,11 +13,12 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from service.access.tokens import Caller
+from service.config.rating import rate_call
 from service.config.service import ConfigStore
 from service.config.snapshot import TenantConfig
 from service.db.clock import DatabaseClock
 from service.errors import Unavailable
-from service.events.charging import draft_charge
+from service.events.charging import draft_charge, facts_of
 from service.events.failed_attempts import FailedAttempts, RequestKey, request_key
 from service.events.usage_event import UsageEvent
 from service.identity.completion import complete_dimensions, effective_key
@@ -26,8 +27,6 @@ from service.identity.registry import KeyRegistry
 from service.identity.resolution import resolve_models
 from service.ledger.charge import ChargeDraft, Recorded, RecordOutcome, Unstorable
 from service.ledger.service import LedgerRecorder
-from service.pricing.fallback import FallbackRates
-from service.pricing.rating import rate
 from service.pricing.registry import PriceBooks
 
 _log = structlog.get_logger(__name__)
@@ -121,13 +120,10 @@ class IngestService:
         reservations = await self._find_reservations(caller.tenant_id, events)
         failed = await self._failed_attempts.find_requested(caller.tenant_id, events)
         keys = await self._find_keys(caller, events)
-        fallback = FallbackRates(
-            config.settings.fallback_input_usd_per_million, config.settings.fallback_output_usd_per_million
-        )
         drafts: list[ChargeDraft | Unstorable] = []
         for event in events:
             try:
-                drafts.append(self._draft(caller, config, event, received_at, reservations, failed, keys, fallback))
+                drafts.append(self._draft(caller, config, event, received_at, reservations, failed, keys))
             except Unavailable:
                 raise
             except Exception:  # noqa: BLE001 - see below
@@ -150,7 +146,6 @@ class IngestService:
         reservations: dict[str, str | None] | None,
         failed: dict[RequestKey, str],
         keys: dict[str, KnownKey],
-        fallback: FallbackRates,
     ) -> ChargeDraft:
         reservation_id = _reservation_of(event, reservations)
         request = request_key(caller.tenant_id, event)
@@ -161,22 +156,18 @@ class IngestService:
             requested_from_check=(reservations or {}).get(reservation_id) if reservation_id else None,
             requested_from_failure=failed.get(request) if request else None,
         )
-        rating = rate(
-            event.usage,
-            event.basis,
-            models,
-            event.reported,
-            self._prices.at(caller.tenant_id, event.occurred_at),
-            fallback,
-            occurred_at=event.occurred_at,
-            trust_custom_rates=config.settings.trust_gateway_custom_prices,
-        )
         api_key = effective_key(event.dimensions, caller.pinned)
+        known = keys.get(api_key) if api_key else None
+        dimensions = complete_dimensions(event.dimensions, known, caller.pinned)
+        facts = facts_of(event)
+        book = self._prices.at(caller.tenant_id, event.occurred_at)
+        rating = rate_call(facts, models, dimensions.values, config, book, event.occurred_at)
         return draft_charge(
             caller.tenant_id,
             event,
-            complete_dimensions(event.dimensions, keys.get(api_key) if api_key else None, caller.pinned),
+            dimensions,
             models,
+            facts,
             rating,
             received_at=received_at,
             reservation_id=reservation_id,

@@ -10,12 +10,18 @@ from service.identity.models import ModelIdentity
 
 
 class RatedCall(msgspec.Struct, frozen=True):
-    """What rules look at to tell whether they apply to a call."""
+    """What rules look at to tell whether they apply to a call.
+
+    `price_key` and `mode` are those of the price book's entry, "" while none is known. Without `occurred_at` no rule
+    is in force.
+    """
 
     models: ModelIdentity
     dimensions: Dimensions
     call_type: str
     occurred_at: datetime | None
+    price_key: str = ""
+    mode: str = ""
 
 
 class PricingRules:
