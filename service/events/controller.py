@@ -12,11 +12,11 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from litestar.openapi.spec.enums import OpenAPIType
 
 from service.access.guards import admits, caller_of
-from service.errors import InvalidInput, MalformedBody
-from service.events.body import BodyCollector
+from service.errors import InvalidInput
 from service.events.in_flight import BodyHold, BodyLimiter
 from service.events.ingest import EventIngest
 from service.events.schemas import EventsAnswer, ResultsWanted, answer_events
+from service.kit.body import BodyCollector, is_gzip
 from service.problems import problem_responses
 
 _ENCODER = msgspec.json.Encoder()
@@ -97,19 +97,10 @@ def _wanted_results(request: Request[Any, Any, State]) -> ResultsWanted | None:
 
 async def _read_body(request: Request[Any, Any, State], hold: BodyHold, limit_bytes: int) -> bytearray:
     """Return the body, inflated. Raises BodyTooLarge, MalformedBody, Unavailable (too many bytes in flight)."""
-    collector = BodyCollector(limit_bytes, is_gzip=_is_gzip(request.headers.get("content-encoding", "")))
+    collector = BodyCollector(limit_bytes, is_gzip=is_gzip(request.headers.get("content-encoding", "")))
     async for chunk in request.stream():
         for step, size_bytes in enumerate(collector.add(chunk)):
             hold.grow_to(size_bytes)
             if step > 0:
                 await asyncio.sleep(0)
     return collector.content()
-
-
-def _is_gzip(encoding: str) -> bool:
-    name = encoding.strip().lower()
-    if name in ("", "identity"):
-        return False
-    if name in ("gzip", "x-gzip"):
-        return True
-    raise MalformedBody("Content-Encoding is gzip or absent.", code="encoding_not_supported")

@@ -11,6 +11,16 @@ _STEP_BYTES: Final = 1 << 20
 _GZIP: Final = 31  # zlib's way to say "gzip header, 32 kB window"
 
 
+def is_gzip(content_encoding: str) -> bool:
+    """Tell whether a Content-Encoding header announces gzip. Raises MalformedBody for any other encoding."""
+    name = content_encoding.strip().lower()
+    if name in ("", "identity"):
+        return False
+    if name in ("gzip", "x-gzip"):
+        return True
+    raise MalformedBody("Content-Encoding is gzip or absent.", code="encoding_not_supported")
+
+
 class BodyCollector:
     """Takes a body chunk by chunk. `content` is one buffer: decoders read it in place.
 

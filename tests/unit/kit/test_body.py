@@ -4,7 +4,7 @@ import zlib
 import pytest
 
 from service.errors import BodyTooLarge, MalformedBody
-from service.events.body import BodyCollector
+from service.kit.body import BodyCollector
 
 MIB = 1 << 20
 
