@@ -59,6 +59,8 @@ class PricingBasis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     image_quality: str | None = None
     video_resolution: str | None = None
     search_context_size: str | None = None
+    # How many results a search was asked for: some engines price a query by it.
+    max_results: int | None = None
     # How long the call took by the clock: what a self-hosted model priced per second is charged for.
     duration_seconds: Decimal | None = None
     is_batch: bool = False
