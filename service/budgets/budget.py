@@ -7,8 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from service.budgets.match import Match
 from service.budgets.period import Period
+from service.identity.conditions import Match
 from service.identity.dimensions import DIMENSION_NAMES
 
 Mode = Literal["enforce", "shadow"]

@@ -1,30 +1,11 @@
-"""What a budget matches: conditions on dimensions, written as a document such as `{"team": "core", "user": "*"}`.
+"""What a budget matches: conditions on the dimensions of a call, by `identity.conditions`. Pure."""
 
-All conditions must hold. Written forms that mean the same are one form here, so that equal budgets compare equal.
-Pure.
-"""
+from typing import Final
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from service.identity.conditions import Match, parse_conditions
+from service.identity.dimensions import DIMENSION_NAMES
 
-import msgspec
-
-from service.errors import InvalidInput
-from service.identity.dimensions import DIMENSION_NAMES, clean_value, is_plain_key
-from service.identity.names import clean_name
-from service.identity.providers import canonical_provider
-from service.kit.text import INVISIBLE, bounded_text, stripped_text
-
-ConditionKind = Literal["any_of", "prefix", "each", "absent"]
-
-EACH: Final = "*"
 MAX_CONDITIONS: Final = 8
-MAX_LIST_VALUES: Final = 1000
-MAX_PREFIX_CHARACTERS: Final = 200  # longer values are cut there and end in a digest
-
-# Compared without regard to case; `CallNames` carries them in lower case.
-_MODEL_DIMENSIONS: Final = frozenset({"requested_model", "deployment", "served_model"})
-_CASELESS_DIMENSIONS: Final = _MODEL_DIMENSIONS | {"provider"}
 
 _HINTS: Final = {
     "tags": "tag",
@@ -47,142 +28,6 @@ _HINTS: Final = {
 }
 
 
-class Condition(msgspec.Struct, frozen=True):
-    """One dimension's condition. `values`: the texts of `any_of` (sorted, distinct), the one text of `prefix`."""
-
-    dimension: str
-    kind: ConditionKind
-    values: tuple[str, ...] = ()
-
-    def holds(self, values: tuple[str, ...]) -> bool:
-        """Tell whether a call with these values of the dimension meets the condition; no value = absent."""
-        match self.kind:
-            case "any_of":
-                return any(value in self.values for value in values)
-            case "prefix":
-                return any(value.startswith(self.values[0]) for value in values)
-            case "each":
-                return bool(values)
-            case "absent":
-                return not values
-
-
-Match = tuple[Condition, ...]
-
-
 def parse_match(document: object, field: str = "match") -> Match:
     """Return the conditions of a document, in the order of the dimensions. Raises InvalidInput with the field path."""
-    if not isinstance(document, Mapping):
-        raise InvalidInput('A match is an object such as {"team": "core"}; {} matches everything.', field=field)
-    for name in document:
-        if name not in DIMENSION_NAMES:
-            raise InvalidInput(_unknown_dimension(str(name)), code="unknown_dimension", field=f"{field}.{name}"[:120])
-    if len(document) > MAX_CONDITIONS:
-        raise InvalidInput(f"A budget has at most {MAX_CONDITIONS} conditions.", field=field)
-    return tuple(
-        _parse_condition(name, document[name], f"{field}.{name}") for name in DIMENSION_NAMES if name in document
-    )
-
-
-def match_document(conditions: Match) -> dict[str, Any]:
-    """Return the document of the conditions; `parse_match` of it is the same match."""
-    return {condition.dimension: _value_document(condition) for condition in conditions}
-
-
-def comparable_value(dimension: str, text: str) -> str:
-    """Return a value as calls carry it; "" if there is nothing to see in it."""
-    if dimension in _MODEL_DIMENSIONS:
-        return bounded_text((clean_name(text) or "").lower())
-    value = clean_value(dimension, text) or ""
-    return canonical_provider(value) if dimension == "provider" else value
-
-
-def _unknown_dimension(name: str) -> str:
-    hint = _HINTS.get(name.lower())
-    if hint is not None:
-        return f"There is no dimension {name!r}; write {hint}."
-    return f"There is no dimension {name[:40]!r}; there are {', '.join(DIMENSION_NAMES)}."
-
-
-def _parse_condition(dimension: str, value: object, field: str) -> Condition:
-    if value is None:
-        return Condition(dimension, "absent")
-    if isinstance(value, Mapping):
-        return _parse_object(dimension, value, field)
-    if value == EACH:
-        return Condition(dimension, "each")
-    if isinstance(value, str):
-        return Condition(dimension, "any_of", (_parse_text(dimension, value, field),))
-    if isinstance(value, list):
-        return _parse_list(dimension, value, field)
-    raise InvalidInput('A value is a text, a list of texts, {"prefix": …}, "*" or null.', field=field)
-
-
-def _parse_object(dimension: str, value: Mapping[str, Any], field: str) -> Condition:
-    if value == {"each": True} and value["each"] is True:
-        return Condition(dimension, "each")
-    if list(value) == ["prefix"]:
-        path = f"{field}.prefix"
-        prefix = value["prefix"]
-        if not isinstance(prefix, str) or not 1 <= len(prefix) <= MAX_PREFIX_CHARACTERS:
-            raise InvalidInput(f"A prefix is a text of 1 to {MAX_PREFIX_CHARACTERS} characters.", field=path)
-        return Condition(dimension, "prefix", (_parse_prefix(dimension, prefix, path),))
-    raise InvalidInput('An object here is {"prefix": "…"} or {"each": true}.', field=field)
-
-
-def _parse_list(dimension: str, value: list[Any], field: str) -> Condition:
-    if not value:
-        raise InvalidInput("A list names at least one value; null means that the dimension is absent.", field=field)
-    if len(value) > MAX_LIST_VALUES:
-        raise InvalidInput(f"A list names at most {MAX_LIST_VALUES} values.", field=field)
-    texts = set()
-    for index, element in enumerate(value):
-        path = f"{field}[{index}]"
-        if not isinstance(element, str):
-            raise InvalidInput("A list holds texts only.", field=path)
-        if element == EACH:
-            raise InvalidInput('"*" stands alone, not in a list.', field=path)
-        texts.add(_parse_text(dimension, element, path))
-    return Condition(dimension, "any_of", tuple(sorted(texts)))
-
-
-def _parse_text(dimension: str, text: str, field: str) -> str:
-    _check_text(dimension, text, field)
-    value = comparable_value(dimension, text)
-    if not value:
-        raise InvalidInput("There is no name in this.", field=field)
-    return value
-
-
-def _parse_prefix(dimension: str, text: str, field: str) -> str:
-    """Return the prefix; what it ends in is part of it: `azure/`."""
-    _check_text(dimension, text, field)
-    prefix = bounded_text(text.lstrip(INVISIBLE))
-    return prefix.lower() if dimension in _CASELESS_DIMENSIONS else prefix
-
-
-def _check_text(dimension: str, text: str, field: str) -> None:
-    visible = stripped_text(text)
-    if not visible:
-        detail = "A text of nothing but blanks is never a value; null means that the dimension is absent."
-        raise InvalidInput(detail, field=field)
-    if dimension == "api_key" and is_plain_key(visible):
-        raise InvalidInput("Write the SHA-256 of the key in hex, never the key itself.", field=field)
-    if dimension == "tag" and visible.lower().startswith("user-agent:"):
-        raise InvalidInput("Automatic User-Agent tags never match a budget.", field=field)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidInput("The text is not valid Unicode.", field=field) from None
-
-
-def _value_document(condition: Condition) -> Any:
-    match condition.kind:
-        case "any_of":
-            return condition.values[0] if len(condition.values) == 1 else list(condition.values)
-        case "prefix":
-            return {"prefix": condition.values[0]}
-        case "each":
-            return EACH
-        case "absent":
-            return None
+    return parse_conditions(document, DIMENSION_NAMES, field=field, most=MAX_CONDITIONS, hints=_HINTS)

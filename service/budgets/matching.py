@@ -14,10 +14,10 @@ from uuid import UUID
 import msgspec
 
 from service.budgets.budget import Budget
-from service.budgets.candidates import CandidateIndex, Filing, Values, file_match
 from service.budgets.period import Window, window_of
 from service.budgets.subject import SHARED_SUBJECT, subject_text
 from service.identity.call import CallNames
+from service.identity.candidates import CandidateIndex, Filing, Values, file_match
 from service.identity.dimensions import DIMENSION_NAMES
 
 

@@ -14,10 +14,11 @@ from psycopg import AsyncConnection, sql
 from psycopg.rows import DictRow, dict_row
 
 from service.budgets.budget import Budget, BudgetDraft, BudgetTerms
-from service.budgets.match import Match, comparable_value, match_document, parse_match
+from service.budgets.match import parse_match
 from service.budgets.period import Period, Window
 from service.budgets.period_document import parse_period, period_document
 from service.budgets.subject import SHARED_SUBJECT
+from service.identity.conditions import Match, comparable_value, match_document
 
 BUDGET_COLUMNS = (
     "tenant_id, budget_id, slug, name, match::text AS match, limit_usd, period::text AS period, mode,"

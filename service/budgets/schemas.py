@@ -11,10 +11,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from service.budgets.budget import Budget, BudgetDraft, BudgetTerms, HoldBasis, Mode, OnUnavailable, OnUnpriced, State
-from service.budgets.match import match_document, parse_match
+from service.budgets.match import parse_match
 from service.budgets.period_document import describe_period, parse_period, period_document
 from service.budgets.service import WindowState
 from service.errors import InvalidInput, NotFound
+from service.identity.conditions import match_document
 from service.kit.ids import new_id
 from service.kit.money import AmountError, check_amount, format_amount
 

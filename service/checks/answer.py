@@ -6,7 +6,6 @@ from uuid import UUID
 import msgspec
 
 from service.budgets.budget import Budget
-from service.budgets.match import match_document
 from service.checks.outcome import Allowed, Denied, Explanation, Hold, Outcome, Standing
 from service.checks.schemas import (
     BudgetStanding,
@@ -17,6 +16,7 @@ from service.checks.schemas import (
     ReservationTaken,
     WindowView,
 )
+from service.identity.conditions import match_document
 from service.identity.dimensions import MODELS
 from service.identity.models import ModelIdentity
 from service.kit.money import format_amount

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from service.budgets.match import MAX_LIST_VALUES, match_document, parse_match
+from service.budgets.match import parse_match
 from service.errors import InvalidInput
+from service.identity.conditions import MAX_LIST_VALUES, match_document
 
 
 @pytest.mark.parametrize(

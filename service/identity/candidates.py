@@ -1,8 +1,8 @@
-"""Finds the few budgets a call may match without looking at the others: an index by (dimension, value).
+"""Finds the few matches a call may meet without looking at the others: an index by (dimension, value).
 
-Each budget is filed under one probe, which says how the keys of a call are made, and under the keys the budget answers
-to. A call is looked up once per probe and key. Probes are as many as budgets differ in *kind* (which dimensions they
-name), so the cost of a look-up does not grow with how many budgets there are. Pure.
+Each match, of a budget or of a price rule, is filed under one probe, which says how the keys of a call are made, and
+under the keys it answers to. A call is looked up once per probe and key. Probes are as many as matches differ in *kind*
+(which dimensions they name), so the cost of a look-up does not grow with how many there are. Pure.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from service.budgets.match import Condition, Match
+from service.identity.conditions import Condition, Match
 from service.identity.dimensions import PEOPLE
 
 Values = Mapping[str, tuple[str, ...]]
@@ -20,8 +20,8 @@ Key = tuple[str, ...]
 Entry = TypeVar("Entry")
 
 _SINGLE_VALUED: Final = frozenset({*PEOPLE, "provider"})
-# A budget that names more combinations than this is filed by fewer of its dimensions.
-_MAX_KEYS_PER_BUDGET: Final = 4096
+# A match that names more combinations than this is filed by fewer of its dimensions.
+_MAX_KEYS_PER_MATCH: Final = 4096
 
 
 class ExactProbe(msgspec.Struct, frozen=True, cache_hash=True):
@@ -48,7 +48,7 @@ class PrefixProbe(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 class PresenceProbe(msgspec.Struct, frozen=True, cache_hash=True):
-    """Asks only which dimensions a call has: all budgets filed here match, or none."""
+    """Asks only which dimensions a call has: all that is filed here matches but for what is unproved, or nothing."""
 
     present: tuple[str, ...]
     absent: tuple[str, ...]
@@ -64,7 +64,7 @@ Probe = ExactProbe | PrefixProbe | PresenceProbe
 
 
 class Filing(msgspec.Struct, frozen=True):
-    """Where a budget is filed, and the conditions a hit has not yet proved."""
+    """Where a match is filed, and the conditions a hit has not yet proved."""
 
     probe: Probe
     keys: tuple[Key, ...]
@@ -72,7 +72,7 @@ class Filing(msgspec.Struct, frozen=True):
 
 
 def file_match(conditions: Match) -> Filing:
-    """Choose where a budget with these conditions is filed."""
+    """Choose where a match of these conditions is filed."""
     anchors = _exact_anchors(conditions)
     if anchors:
         probe = _exact_probe(tuple(anchor.dimension for anchor in anchors))
@@ -83,9 +83,10 @@ def file_match(conditions: Match) -> Filing:
         longest = max(prefixes, key=lambda condition: len(condition.values[0]))
         text = longest.values[0]
         return Filing(PrefixProbe(longest.dimension, len(text)), ((text,),), _without(conditions, [longest]))
-    present = tuple(condition.dimension for condition in conditions if condition.kind == "each")
-    absent = tuple(condition.dimension for condition in conditions if condition.kind == "absent")
-    return Filing(PresenceProbe(present, absent), ((),), ())
+    each = [condition for condition in conditions if condition.kind == "each"]
+    absent = [condition for condition in conditions if condition.kind == "absent"]
+    presence = PresenceProbe(tuple(c.dimension for c in each), tuple(c.dimension for c in absent))
+    return Filing(presence, ((),), _without(conditions, [*each, *absent]))
 
 
 def _exact_anchors(conditions: Match) -> list[Condition]:
@@ -95,7 +96,7 @@ def _exact_anchors(conditions: Match) -> list[Condition]:
     anchors: list[Condition] = []
     count = 1
     for condition in [c for c in exact if c.dimension in _SINGLE_VALUED] + several[:1]:
-        if not anchors or count * len(condition.values) <= _MAX_KEYS_PER_BUDGET:
+        if not anchors or count * len(condition.values) <= _MAX_KEYS_PER_MATCH:
             anchors.append(condition)
             count *= len(condition.values)
     return anchors
@@ -103,7 +104,7 @@ def _exact_anchors(conditions: Match) -> list[Condition]:
 
 @lru_cache(maxsize=1024)
 def _exact_probe(dimensions: tuple[str, ...]) -> ExactProbe:
-    """Return one object for all budgets of a kind: imports bring very many of them."""
+    """Return one object for all matches of a kind: imports bring very many of them."""
     return ExactProbe(dimensions)
 
 
