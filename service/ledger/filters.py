@@ -4,16 +4,15 @@ A repeated parameter means any of its values, a leading `!` excludes, an empty v
 Conditions on different fields all hold. The scope of a token is conditions too, which no parameter can widen.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta, tzinfo
-from datetime import time as time_of_day
+from datetime import UTC, datetime, timedelta, tzinfo
 from uuid import UUID
 
 import msgspec
 
 from service.errors import InvalidInput
 from service.identity.dimensions import DIMENSION_NAMES, clean_value
+from service.kit.instants import BEGINNING, checked_instant
 from service.kit.text import bounded_text
 
 Parameters = Mapping[str, Sequence[str]]
@@ -38,11 +37,6 @@ KNOWN_VALUES = {
     "status": frozenset({"success", "failure"}),
     "kind": frozenset({"usage", "conflict", "correction", "reversal", "opening"}),
 }
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_YEAR = 2200
-# A "+" that was not escaped in a URL arrives as a space.
-_UNESCAPED_OFFSET = re.compile(r"(T\S+) (\d\d:?\d\d)$")
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,37 +147,14 @@ def parse_range(
 
 def quarter_before(instant: datetime) -> datetime:
     """Return the last quarter of an hour (UTC) at or before the instant."""
-    return _EPOCH + (instant - _EPOCH) // QUARTER_HOUR * QUARTER_HOUR
+    return BEGINNING + (instant - BEGINNING) // QUARTER_HOUR * QUARTER_HOUR
 
 
 def quarter_after(instant: datetime) -> datetime:
     """Return the first quarter of an hour (UTC) at or after the instant."""
-    return _EPOCH - (_EPOCH - instant) // QUARTER_HOUR * QUARTER_HOUR
+    return BEGINNING - (BEGINNING - instant) // QUARTER_HOUR * QUARTER_HOUR
 
 
 def _instant(parameters: Parameters, name: str, zone: tzinfo) -> datetime | None:
     text = single(parameters, name)
-    if text is None:
-        return None
-    instant = parse_instant(text, zone)
-    if instant is None:
-        raise InvalidInput(
-            f"{name} must be an RFC 3339 time with offset, such as 2026-11-01T00:00:00Z, or a date, from 1970 to 2200.",
-            code="invalid_time",
-            field=name,
-        )
-    return instant
-
-
-def parse_instant(text: str, zone: tzinfo = UTC) -> datetime | None:
-    """Return the instant, in UTC, of an RFC 3339 time with offset or of a date (its midnight in `zone`); else None."""
-    try:
-        if len(text) == 10:
-            instant = datetime.combine(date.fromisoformat(text), time_of_day(), zone)
-        else:
-            instant = datetime.fromisoformat(_UNESCAPED_OFFSET.sub(r"\1+\2", text))
-        if instant.tzinfo is None or not _EPOCH.year <= instant.year <= _LAST_YEAR:
-            return None
-        return max(instant.astimezone(UTC), _EPOCH)
-    except ValueError:
-        return None
+    return None if text is None else checked_instant(text, name, zone)

@@ -13,6 +13,7 @@ import msgspec
 
 from service.errors import InvalidInput
 from service.identity.dimensions import clean_value
+from service.kit.instants import parse_instant
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
 from service.kit.text import bounded_text
 from service.ledger.filters import (
@@ -20,7 +21,6 @@ from service.ledger.filters import (
     Parameters,
     Position,
     TimeRange,
-    parse_instant,
     refuse_unknown,
     scope_conditions,
     single,
