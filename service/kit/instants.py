@@ -31,7 +31,7 @@ def checked_instant(text: str, field: str, zone: tzinfo = UTC) -> datetime:
     instant = parse_instant(text, zone)
     if instant is None:
         raise InvalidInput(
-            f"{field} must be an RFC 3339 time with offset, such as 2026-11-01T00:00:00Z, or a date, from 1970 to 2200.",
+            f"{field} must be an RFC 3339 time with offset (2026-11-01T00:00:00Z) or a date, from 1970 to 2200.",
             code="invalid_time",
             field=field,
         )

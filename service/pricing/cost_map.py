@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from service.kit.money import EXACT
+from service.kit.text import MAX_KEY_TEXT
 from service.pricing.map_entry import CostMapError, not_understood, read_entry
 from service.pricing.rate_keys import is_price_relevant, is_understood
 
@@ -23,11 +24,18 @@ _KEPT_KEYS: Final = frozenset({"litellm_provider", "mode", "max_tokens", "max_in
 # Explanations of the format that lie among the models.
 _NOT_MODELS: Final = frozenset({"sample_spec", "fallback_generalizations"})
 _VERSION_DIGITS: Final = 16
+_WHOLE_DIGITS: Final = 30
 
 # Numbers stay text until they are Decimal: a price of 1.4e-07 has no exact binary form.
 _MAP_DECODER = msgspec.json.Decoder(dict[str, dict[str, Any]], float_hook=Decimal)
 _ENTRY_DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
+
+
+class _Name(str):
+    """A key of a map, as a type of its own."""
+
+    __slots__ = ()
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,14 +71,31 @@ def read_cost_map(text: bytes) -> dict[str, dict[str, Any]]:
     """Return the models of a cost map, numbers exact; CostMapError when it is none."""
     try:
         entries = _MAP_DECODER.decode(text)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise CostMapError(f"not a cost map: {error}") from error
-    return {key: entry for key, entry in entries.items() if key not in _NOT_MODELS}
+    models = {key: entry for key, entry in entries.items() if key not in _NOT_MODELS}
+    for key in models:
+        if not 0 < len(key) <= MAX_KEY_TEXT or not key.isprintable():
+            raise CostMapError(f"not a cost map: {key[:MAX_KEY_TEXT]!r} cannot be the name of a model")
+    return models
+
+
+def repeated_models(text: bytes) -> list[str]:
+    """Return the models a map states more than once: JSON's readers, ours too, take the last of them."""
+    seen: Counter[str] = Counter()
+
+    def count(_: type, key: str) -> _Name:
+        seen[key] += 1
+        return _Name(key)
+
+    # Only a hook for keys sees each of them: a dict has kept the last by then.
+    msgspec.json.decode(text, type=dict[_Name, msgspec.Raw], dec_hook=count)
+    return sorted(key for key, times in seen.items() if times > 1)
 
 
 def make_snapshot(entries: dict[str, dict[str, Any]], *, origin: str, licence: str) -> tuple[bytes, ImportReport]:
     """Return the compressed snapshot and the report; equal maps give equal bytes. CostMapError names a bad entry."""
-    compact = {key: _compact(entry) for key, entry in entries.items()}
+    compact = {key: _compact(key, entry) for key, entry in entries.items()}
     prices = [read_entry(key, entry) for key, entry in compact.items()]
     models = msgspec.Raw(_ENCODER.encode(compact))
     snapshot = Snapshot(format=SNAPSHOT_FORMAT, origin=origin, licence=licence, models=models)
@@ -103,20 +128,25 @@ def decode_entry(raw: msgspec.Raw) -> dict[str, Any]:
     return _ENTRY_DECODER.decode(raw)
 
 
-def _compact(entry: dict[str, Any]) -> dict[str, Any]:
+def _compact(model: str, entry: dict[str, Any]) -> dict[str, Any]:
     """Return what prices need of an entry; null says as little as a missing key."""
-    return {
-        key: _canonical(value)
-        for key, value in entry.items()
-        if value is not None and (key in _KEPT_KEYS or is_price_relevant(key))
-    }
+    try:
+        return {
+            key: _canonical(value)
+            for key, value in entry.items()
+            if value is not None and (key in _KEPT_KEYS or is_price_relevant(key))
+        }
+    except (ArithmeticError, RecursionError) as error:
+        raise CostMapError(f"{model}: there is a number or a structure in it that no price has") from error
 
 
 def _canonical(value: Any) -> Any:
     """Return the value with one spelling per number, so that 1.0e-6 and 0.000001 are the same content."""
     match value:
         case Decimal():
-            return int(value) if value == value.to_integral_value() else EXACT.normalize(value)
+            # 1e999999999 would unfold into as many digits; what reads a price refuses it by its size.
+            is_whole = value.adjusted() < _WHOLE_DIGITS and value == value.to_integral_value()
+            return int(value) if is_whole else EXACT.normalize(value)
         case dict():
             return {key: _canonical(part) for key, part in value.items()}
         case list():
