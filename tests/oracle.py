@@ -53,9 +53,7 @@ SELECT bucket, label, value, {_SUMS} FROM (
 """
 _LABEL_TOTALS = f"SELECT bucket, label, value, {_NAMES} FROM spend_label_total WHERE tenant_id = %(tenant)s"
 _KEYS = "SELECT charge_id FROM event_key WHERE tenant_id = %(tenant)s"
-_KEYED_CHARGES = """
-SELECT charge_id FROM charge WHERE tenant_id = %(tenant)s AND kind IN ('usage', 'conflict', 'reversal', 'opening')
-"""
+_KEYED_CHARGES = "SELECT charge_id FROM charge WHERE tenant_id = %(tenant)s"
 _OPEN_OUTBOX = "SELECT outbox_id FROM outbox WHERE tenant_id = %(tenant)s"
 _COUNTERS = "SELECT budget_id, subject, bucket, enforced FROM budget_window WHERE tenant_id = %(tenant)s"
 

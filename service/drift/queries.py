@@ -54,10 +54,7 @@ GROUP BY bucket, label, value
 """
 _STORED_LABELS = f"SELECT bucket, label, value, {_NAMES} FROM spend_label_total WHERE tenant_id = %(tenant)s"
 
-_RECOMPUTED_KEYS = """
-SELECT source, event_id, charge_id FROM charge
-WHERE tenant_id = %(tenant)s AND kind IN ('usage', 'conflict', 'reversal', 'opening')
-"""
+_RECOMPUTED_KEYS = "SELECT source, event_id, charge_id FROM charge WHERE tenant_id = %(tenant)s"
 _STORED_KEYS = "SELECT source, event_id, charge_id FROM event_key WHERE tenant_id = %(tenant)s"
 
 COMPARED = {

@@ -82,6 +82,22 @@ class Bindings:
 _IS_RECORDED = "SELECT 1 FROM event_key WHERE tenant_id = %s AND source = %s AND event_id = %s"
 _WHOLE = "SELECT * FROM charge WHERE tenant_id = %s AND charge_id = %s"
 
+# Corrections of corrections: each charge knows at most one that came in its place, found by its event key.
+_PRESENT = """
+WITH RECURSIVE place AS (
+    SELECT %(charge_id)s::uuid AS charge_id, 0 AS step
+    UNION ALL
+    SELECT k.charge_id, place.step + 1 FROM place JOIN event_key AS k
+        ON k.tenant_id = %(tenant_id)s AND k.event_id = 'correction:' || place.charge_id AND k.source = 'tallygate'
+)
+SELECT charge_id FROM place
+WHERE NOT EXISTS (
+    SELECT FROM event_key AS k
+    WHERE k.tenant_id = %(tenant_id)s AND k.event_id = 'reversal:' || place.charge_id AND k.source = 'tallygate'
+)
+ORDER BY step DESC LIMIT 1
+"""
+
 
 class ChargeQueries:
     """Reads charges of one tenant at a time."""
@@ -137,6 +153,13 @@ class ChargeQueries:
             cursor = await connection.execute(_IS_RECORDED, (tenant_id, source, event_id))
             row = await cursor.fetchone()
         return row is not None
+
+    async def find_present(self, tenant_id: str, charge_id: UUID) -> UUID | None:
+        """Return the charge that stands in the place of this one now: itself, a correction, None if it is cancelled."""
+        async with reading(self._pool) as connection:
+            cursor = await connection.execute(_PRESENT, {"tenant_id": tenant_id, "charge_id": charge_id})
+            row = await cursor.fetchone()
+        return None if row is None else row[0]
 
     async def get_row(self, tenant_id: str, charge_id: UUID) -> ChargeRow:
         """Return one charge as it is stored, documents decoded. Raises NotFound."""

@@ -26,6 +26,8 @@ JOIN event_key AS k USING (tenant_id, source, event_id)
 JOIN charge AS c ON c.tenant_id = k.tenant_id AND c.recorded_at = k.recorded_at AND c.charge_id = k.charge_id
 """
 
+_FIND_RECORDED = "SELECT event_id FROM event_key WHERE tenant_id = %s AND source = %s AND event_id = ANY (%s::text[])"
+
 # Planning the statement anew takes longer than running it for a hundred charges.
 _KEEP_PLAN = "SET LOCAL plan_cache_mode = force_generic_plan"
 
@@ -96,7 +98,8 @@ async def holding_configurations(pool: PostgresPool, tenant_ids: Iterable[str]) 
 
 async def record_batch_on(connection: PostgresConnection, fences: Sequence[Fence], batch: MatchedBatch) -> BatchWritten:
     """Record the same way within a transaction that holds the locks already."""
-    cursor = await connection.execute(_RECORD_BATCH, _parameters(fences, batch))
+    await connection.execute(_KEEP_PLAN)
+    cursor = await connection.execute(_RECORD_BATCH, _parameters(fences, batch), prepare=True)
     return _written(await cursor.fetchone())
 
 
@@ -156,6 +159,14 @@ async def find_originals(pool: PostgresPool, keys: Iterable[EventKey]) -> dict[E
             )
             async for row in cursor
         }
+
+
+async def find_recorded(
+    connection: PostgresConnection, tenant_id: str, source: str, event_ids: Sequence[str]
+) -> frozenset[str]:
+    """Return those of the event ids that are recorded."""
+    cursor = await connection.execute(_FIND_RECORDED, (tenant_id, source, list(event_ids)))
+    return frozenset([row[0] for row in await cursor.fetchall()])
 
 
 def posts_of(written: BatchWritten, fences: Sequence[Fence], batch: MatchedBatch) -> tuple[CommittedPosts, ...]:

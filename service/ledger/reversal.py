@@ -1,25 +1,31 @@
 """Reversals: a charge that cancels another wholly, in the hour and in the windows of the original. At most one each.
 
-A reversal has an event key of its own, made from the original's id: that a second one is refused is the same guarantee
-as that an event is recorded once.
+A reversal has an event key of its own, made from the original's id: that a second one is refused, whoever reverses (an
+operator, a repricing), is the same guarantee as that an event is recorded once.
 """
 
 from collections.abc import Sequence
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 from uuid import UUID
 
 import msgspec
 
 from service.errors import StateConflict
 from service.kit.ids import new_id
-from service.ledger.charge import ChargeDraft, Recorded, RecordOutcome, Unstorable
+from service.ledger.charge import ChargeDraft, Unstorable
+from service.ledger.corrections import (
+    LEDGER_SOURCE,
+    AlreadyReversed,
+    Corrected,
+    Correction,
+    CorrectionOutcome,
+    reversal_event_id,
+)
 from service.ledger.queries import ChargeQueries
 from service.ledger.totals import CORE_KEY, bucket_of, core_key_digest
 from service.pricing.rating_result import Line
-
-LEDGER_SOURCE = "tallygate"
 
 _REVERSIBLE = frozenset({"usage", "correction", "opening"})
 COUNTS = (
@@ -44,11 +50,11 @@ _NEGATED = (
 )
 
 
-class Recorder(Protocol):
-    """The group commit."""
+class Corrector(Protocol):
+    """Writes corrections."""
 
-    async def record(self, drafts: Sequence[ChargeDraft]) -> list[RecordOutcome]:
-        """Record drafts and return what became of each."""
+    async def correct(self, tenant_id: str, corrections: Sequence[Correction]) -> list[CorrectionOutcome]:
+        """Make corrections of one tenant and return what became of each."""
         ...
 
 
@@ -62,24 +68,35 @@ class Reversed(msgspec.Struct, frozen=True, kw_only=True):
 class ReversalService:
     """Cancels charges by recording their negative."""
 
-    def __init__(self, charges: ChargeQueries, recorder: Recorder) -> None:
+    def __init__(self, charges: ChargeQueries, corrector: Corrector) -> None:
         self._charges = charges
-        self._recorder = recorder
+        self._corrector = corrector
 
     async def reverse(self, tenant_id: str, charge_id: UUID, reason: str) -> Reversed:
         """Cancel a charge. Raises NotFound, StateConflict (`not_reversible`, `already_reversed`), Unavailable."""
         row = await self._charges.get_row(tenant_id, charge_id)
         if row["kind"] not in _REVERSIBLE:
             raise StateConflict(f"A {row['kind']} cannot be reversed.", code="not_reversible")
-        return await self._record_reversal(row, reason)
+        [outcome] = await self._corrector.correct(tenant_id, [Correction(reversal=reversal_of(row, reason))])
+        match outcome:
+            case Corrected(reversal_id=reversal_id):
+                return Reversed(charge_id=reversal_id, corrects_charge_id=charge_id)
+            case AlreadyReversed():
+                raise await self._already_reversed(tenant_id, charge_id)
+            case Unstorable(detail=detail):
+                raise StateConflict(f"The ledger refuses this reversal: {detail}.", code="not_recordable")
+            case _:
+                assert_never(outcome)
 
-    async def _record_reversal(self, row: dict[str, Any], reason: str) -> Reversed:
-        [outcome] = await self._recorder.record([reversal_of(row, reason)])
-        if isinstance(outcome, Unstorable):
-            raise StateConflict(f"The ledger refuses this reversal: {outcome.detail}.", code="not_recordable")
-        if not isinstance(outcome, Recorded):
-            raise StateConflict("This charge has been reversed before.", code="already_reversed")
-        return Reversed(charge_id=outcome.summary.charge_id, corrects_charge_id=row["charge_id"])
+    async def _already_reversed(self, tenant_id: str, charge_id: UUID) -> StateConflict:
+        """Return the refusal; after a repricing it names the charge that stands in the place of this one now."""
+        present = await self._charges.find_present(tenant_id, charge_id)
+        if present is None:
+            return StateConflict("This charge has been reversed before.", code="already_reversed")
+        return StateConflict(
+            f"This charge has been corrected; {present} stands in its place: reverse that one.",
+            code="already_reversed",
+        )
 
 
 def reversal_of(row: dict[str, Any], reason: str) -> ChargeDraft:
@@ -94,7 +111,7 @@ def reversal_of(row: dict[str, Any], reason: str) -> ChargeDraft:
             "charge_id": new_id(),
             "kind": "reversal",
             "source": LEDGER_SOURCE,
-            "event_id": f"reversal:{original}",
+            "event_id": reversal_event_id(original),
             "fingerprint": sha256(original.bytes).digest(),
             "fingerprint_version": 1,
             "corrects_charge_id": original,

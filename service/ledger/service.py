@@ -10,44 +10,33 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import msgspec
 import psycopg
 import structlog
+from psycopg_pool import PoolTimeout
 
-from service.db.pools import PostgresConnection, PostgresPool
+from service.db.pools import PostgresPool
 from service.errors import Unavailable
 from service.kit.batching import MicroBatcher
-from service.kit.ids import new_id
 from service.ledger import repository
+from service.ledger.batches import WindowMatcher, fences_of
 from service.ledger.charge import (
     ChargeDraft,
     ChargeSummary,
     Conflict,
     Duplicate,
-    MatchedBatch,
     Recorded,
     RecordOutcome,
     Unstorable,
 )
 from service.ledger.conflicts import conflict_of
+from service.ledger.corrections import ROW_ERRORS, Alongside, Correction, CorrectionOutcome, CorrectionWriter
 from service.ledger.posts import CommittedPosts
-from service.ledger.repository import BatchWritten, EventKey, Fence
+from service.ledger.repository import BatchWritten, EventKey
 
 _log = structlog.get_logger(__name__)
-
-# Errors that say something about a row, not about the state of the database: data exceptions and broken constraints.
-_ROW_ERRORS = (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError)
-
-
-class WindowMatcher(Protocol):
-    """Finds the budget windows of charges, by the configuration in force."""
-
-    async def match(
-        self, drafts: Sequence[ChargeDraft], *, connection: PostgresConnection | None = None
-    ) -> MatchedBatch:
-        """Return the drafts with their windows, by the configuration known here, or read through the connection."""
-        ...
 
 
 class PostsPublisher(Protocol):
@@ -77,6 +66,7 @@ class LedgerRecorder:
         self._publisher = publisher
         self._published: list[tuple[str, UUID]] = []
         self._publishing: set[asyncio.Task[None]] = set()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._batcher: MicroBatcher[ChargeDraft, _Outcome] = MicroBatcher(
             self._commit, max_items=max_batch_charges, max_wait_ms=batch_wait_ms
         )
@@ -93,6 +83,32 @@ class LedgerRecorder:
         if publishes:
             await asyncio.wait(publishes)
         return [outcome for outcome, _ in outcomes]
+
+    async def correct(
+        self, tenant_id: str, corrections: Sequence[Correction], *, alongside: Alongside | None = None
+    ) -> list[CorrectionOutcome]:
+        """Make corrections of one tenant in one transaction; return what became of each after commit and publish.
+
+        `alongside` is committed with them. Raises Unavailable when the database did not take them, and what `alongside`
+        raises: nothing is written then. Corrections of a tenant wait here for each other, not at the database: they
+        would hold every connection of the pool while they wait.
+        """
+        drafts = [draft for correction in corrections for draft in correction.drafts]
+        matched = await self._matcher.match(drafts)
+        async with self._turns.setdefault(tenant_id, asyncio.Lock()):
+            try:
+                async with self._pool.connection() as connection, connection.transaction():
+                    writer = CorrectionWriter(connection, self._matcher, tenant_id)
+                    outcomes, posts = await writer.write(corrections, matched)
+                    if alongside is not None:
+                        await alongside(connection, outcomes)
+            except (psycopg.Error, PoolTimeout) as error:
+                _log.warning("corrections_not_written", corrections=len(corrections), error=type(error).__name__)
+                raise Unavailable("The ledger cannot be written at the moment; ask for the same again.") from error
+        publish = self._publish_soon(posts)
+        if publish is not None:
+            await asyncio.wait([publish])
+        return outcomes
 
     async def close(self) -> None:
         """Record what is queued, wait for publishes under way, delete the outbox rows that were published."""
@@ -172,7 +188,7 @@ class LedgerRecorder:
         """Write drafts of distinct keys, sorted by key; bisect down to the rows the database refuses."""
         try:
             written, posts = await self._write_fenced(drafts)
-        except _ROW_ERRORS as error:
+        except ROW_ERRORS as error:
             if isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None:
                 raise Unavailable("The ledger has no partition for this month; an operator must look.") from error
             if len(drafts) == 1:
@@ -190,14 +206,14 @@ class LedgerRecorder:
         The present one is read on the connection that holds it still: another one might not be had while changes wait.
         """
         matched = await self._matcher.match(drafts)
-        fences = _fences(matched)
+        fences = fences_of(matched)
         async with self._deleting_published() as published:
             written = await repository.record_batch(self._pool, fences, matched, published)
         if not written.fence_holds:
             tenant_ids = {draft.tenant_id for draft in drafts}
             async with repository.holding_configurations(self._pool, tenant_ids) as connection:
                 matched = await self._matcher.match(drafts, connection=connection)
-                fences = _fences(matched)
+                fences = fences_of(matched)
                 written = await repository.record_batch_on(connection, fences, matched)
             assert written.fence_holds, "a configuration changed while its tenant was locked"
         return written, list(repository.posts_of(written, fences, matched))
@@ -231,14 +247,6 @@ _Outcome = tuple[RecordOutcome, asyncio.Task[None] | None]
 class _Conflicts(msgspec.Struct, frozen=True):
     ids: dict[UUID, UUID]  # charge_id of the contradicting draft -> charge_id of its recorded conflict
     posts: list[CommittedPosts]
-
-
-def _fences(matched: MatchedBatch) -> list[Fence]:
-    versions = {draft.tenant_id: draft.config_version for draft in matched.charges}
-    return [
-        Fence(tenant_id=tenant_id, config_version=version, epoch=matched.epoch, outbox_id=new_id())
-        for tenant_id, version in sorted(versions.items())
-    ]
 
 
 def _key(draft: ChargeDraft) -> EventKey:
