@@ -43,6 +43,8 @@ class CustomRates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     cache_write_per_token: Decimal | None = None
     # True when the deployment is priced by something else (seconds, queries): tokens alone do not price it.
     has_other_rates: bool = False
+    # Those other rates, each by its key of a cost map; empty where they have a form that does not fit in here (tiers).
+    others: tuple[tuple[str, Decimal], ...] = ()
 
 
 class PricingBasis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
