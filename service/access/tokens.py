@@ -60,6 +60,11 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     on_unresolved: OnUnresolved = "allow"
     expires_at: datetime | None = None
 
+    @property
+    def author(self) -> str:
+        """How the audit trail names who changed something: by the token's name, which others may have, and its id."""
+        return f"{self.name} ({self.token_id})"
+
 
 class TokenTerms(msgspec.Struct, frozen=True, kw_only=True):
     """What a new token shall be; `pinned` may hold `source` beside dimensions."""
