@@ -25,6 +25,8 @@ from service.db.tenant_lock import lock_tenant_exclusively
 from service.errors import NotFound, Unavailable
 from service.identity.registry import load_aliases
 from service.kit.stopping import stop
+from service.pricing.rule_repository import load_rules
+from service.pricing.rules import NO_RULES
 
 _log = structlog.get_logger(__name__)
 
@@ -98,13 +100,14 @@ class ConfigStore:
         if tenant is None:
             raise NotFound(f"There is no tenant {tenant_id!r}.")
         aliases = await load_aliases(connection, tenant_id)
+        rules = await load_rules(connection, tenant_id, NO_RULES if known is None else known.pricing_rules)
         version = tenant.config_version
         if known is None or known.epoch != epoch or known.version > version:
             budgets = BudgetSet(version, await load_budgets(connection, tenant_id))
         else:
             changed = await load_changed_budgets(connection, tenant_id, known.version)
             budgets = known.budgets.with_changes(version, changed)
-        config = TenantConfig(tenant_id, epoch, version, tenant.enforcement, tenant.settings, aliases, budgets)
+        config = TenantConfig(tenant_id, epoch, version, tenant.enforcement, tenant.settings, aliases, budgets, rules)
         self._configs[tenant_id] = config
         return config
 

@@ -1,9 +1,30 @@
-"""A tenant's own rates over those of the price book. Pure."""
+"""A tenant's own rates over those of the price book. Pure.
+
+Of several overrides that state a rate the most specific one wins: more conditions, then more exact ones, then the newer
+rule. Factors are of the listed rate, or of the rates of an override that replaces the list. What comes out is a map
+entry like any other, so that a call costs what it would by a map written that way.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
 
 import msgspec
 
+from service.kit.money import EXACT
+from service.pricing.map_entry import read_entry
+from service.pricing.map_keys import is_price_relevant
+from service.pricing.model_price import ModelPrice
 from service.pricing.price_book import FoundPrice, PriceBook
-from service.pricing.rules import PricingRules, RatedCall
+from service.pricing.rate_keys import OFF_PEAK_PRICING, TIERED_PRICING
+from service.pricing.rule_terms import OverrideRate, OverrideTerms
+from service.pricing.rules import MatchedRule, PricingRules, RatedCall
+
+_MAX_COMPILED: Final = 1024
+
+Entry = dict[str, Any]
+# By map key: the rate that wins and the name of its override.
+Winners = dict[str, tuple[OverrideRate, str]]
 
 
 class Overridden(msgspec.Struct, frozen=True):
@@ -14,9 +35,110 @@ class Overridden(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
 
 
+class _Compiled(msgspec.Struct, frozen=True):
+    price: ModelPrice
+    keys: frozenset[str]
+    names: tuple[str, ...]
+
+
 def find_overridden(
     rules: PricingRules, call: RatedCall, found: FoundPrice | None, book: PriceBook
 ) -> Overridden | None:
-    """Return the price of the call under the overrides in force; None when none applies."""
-    del rules, call, found, book
-    return None
+    """Return the price of the call under the overrides in force; None when none changes it."""
+    if not rules.overrides:
+        return None
+    key = _price_key(call, found)
+    if key is None:
+        return None
+    if found is not None:
+        call = msgspec.structs.replace(call, price_key=key, mode=found.price.entry.mode)
+    matching = rules.overrides.in_force(call)
+    if not matching:
+        return None
+    known = (book.version, key, found is None, tuple([matched.rule.rule_id for matched in matching]))
+    if known not in rules.compiled:
+        if len(rules.compiled) >= _MAX_COMPILED:
+            rules.compiled.clear()
+        listed = _listed_entry(call, key, found, book)
+        rules.compiled[known] = _compile(key, listed, matching, is_listed=found is not None)
+    compiled: _Compiled | None = rules.compiled[known]
+    if compiled is None:
+        return None
+    return Overridden(FoundPrice(compiled.price, "" if found is None else found.rule), compiled.keys, compiled.names)
+
+
+def _price_key(call: RatedCall, found: FoundPrice | None) -> str | None:
+    """Return the key the price has or, of a model the book does not know, gets."""
+    if found is not None:
+        return found.price.key
+    candidates = call.models.price_candidates
+    return candidates[0].name if candidates else call.models.served_model
+
+
+def _listed_entry(call: RatedCall, key: str, found: FoundPrice | None, book: PriceBook) -> Entry:
+    entry = None if found is None else book.raw_entry(key)
+    return {"litellm_provider": call.models.provider or ""} if entry is None else entry
+
+
+def _compile(
+    key: str, listed: Entry, matching: Sequence[MatchedRule[OverrideTerms]], *, is_listed: bool
+) -> _Compiled | None:
+    """Return the price by the listed entry and the overrides, from the least to the most specific."""
+    replacing = [number for number, matched in enumerate(matching) if matched.terms.replace]
+    winners: Winners = {}
+    if replacing:
+        listed = {name: value for name, value in listed.items() if not is_price_relevant(name)}
+        base = matching[replacing[-1]]
+        winners = _rates_of([base])
+        listed = _overlaid(listed, winners)
+        matching = matching[replacing[-1] + 1 :]
+    elif not is_listed and not any(not rate.is_factor for rate, _ in _rates_of(matching).values()):
+        return None
+    stated = _rates_of(matching)
+    entry = _overlaid(listed, stated)
+    winners |= stated
+    names = tuple(dict.fromkeys(name for _, name in winners.values()))
+    return _Compiled(ModelPrice(read_entry(key, entry)), frozenset(winners), names)
+
+
+def _rates_of(matching: Sequence[MatchedRule[OverrideTerms]]) -> Winners:
+    return {key: (rate, matched.rule.name) for matched in matching for key, rate in matched.terms.rates.items()}
+
+
+def _overlaid(listed: Mapping[str, Any], winners: Winners) -> Entry:
+    """Return the entry with the rates that win, also in the tables that come before the entry's own rates."""
+    entry = dict(listed)
+    for key, (rate, _) in winners.items():
+        name, dot, part = key.partition(".")
+        if dot:
+            _state(entry, name, _with_rate(dict(entry.get(name, {})), part, rate))
+        else:
+            _with_rate(entry, key, rate)
+    if TIERED_PRICING in entry:
+        entry[TIERED_PRICING] = [_in_table(row, winners, adds="range" in row) for row in entry[TIERED_PRICING]]
+    if OFF_PEAK_PRICING in entry:
+        entry[OFF_PEAK_PRICING] = _in_table(entry[OFF_PEAK_PRICING], winners, adds=False)
+    return entry
+
+
+def _state(entry: Entry, name: str, part: Entry) -> None:
+    if part:
+        entry[name] = part
+
+
+def _in_table(table: Mapping[str, Any], winners: Winners, *, adds: bool) -> Entry:
+    """Return a table of rates with those that win: a context tier takes any, off-peak hours only what they state."""
+    changed = dict(table)
+    for key, (rate, _) in winners.items():
+        if adds or key in changed:
+            _with_rate(changed, key, rate)
+    return changed
+
+
+def _with_rate(table: Entry, key: str, rate: OverrideRate) -> Entry:
+    """State a rate in a table; a factor of what is not listed changes nothing."""
+    if not rate.is_factor:
+        table[key] = rate.value
+    elif key in table:
+        table[key] = EXACT.multiply(Decimal(table[key]), rate.value)
+    return table
