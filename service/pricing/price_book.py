@@ -3,19 +3,26 @@
 Entries are decoded when they are first asked for, so that a book is there in milliseconds and holds little.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from service.identity.models import PriceCandidate
+from service.identity.models import ModelIdentity, PriceCandidate
 from service.identity.names import PROVIDER_PREFIX
 from service.pricing.cost_map import Snapshot, decode_entry, read_snapshot
+from service.pricing.image_variants import variant_names
 from service.pricing.map_entry import read_entry
 from service.pricing.model_price import ModelPrice
-from service.pricing.providers import may_bill_for
+from service.pricing.providers import may_bill_for, vendor_of
+from service.pricing.units import CODE_SESSIONS
+from service.pricing.usage import PricingBasis
 
 # Entries that state a router's own fee. They price no model: a call is never priced by the router it went through.
 ROUTER_KEYS: Final = ("azure_ai/model_router", "azure_ai/model-router", "azure/model-router")
+
+# Entries that price a tool, below the name of the provider.
+_TOOL_ENTRIES: Final[dict[str, str]] = {CODE_SESSIONS: "container"}
+GUARDRAILS_KEY: Final = "bedrock/guardrails"
 
 # Rules by which an operator, of Tallygate or of the gateway, said outright what a name is to be priced as.
 _DECLARED_RULES: Final = ("alias", "base_model")
@@ -62,6 +69,11 @@ class PriceBook:
             self._prices[key] = price
         return price
 
+    def raw_entry(self, key: str) -> dict[str, Any] | None:
+        """Return the entry as the map states it, numbers exact; a new one each time, the caller may change it."""
+        raw = self._entries.get(key)
+        return None if raw is None else decode_entry(raw)
+
     def find_price(self, candidates: tuple[PriceCandidate, ...], provider: str | None = None) -> FoundPrice | None:
         """Return the first candidate's price that this provider may bill.
 
@@ -82,6 +94,20 @@ class PriceBook:
                 # Many lists name their models without a prefix: under its own vendor that is the name as it stands.
                 return FoundPrice(price, "" if rule == PROVIDER_PREFIX and provider is not None else rule)
         return None
+
+    def find_variant(self, models: ModelIdentity, basis: PricingBasis) -> FoundPrice | None:
+        """Return the price of an image by its size and quality, for models whose list has one for each."""
+        candidates = tuple(
+            PriceCandidate(name=name, rule=candidate.rule)
+            for candidate in models.price_candidates
+            for name in variant_names(candidate.name, basis.image_size, basis.image_quality)
+        )
+        return self.find_price(candidates, models.provider)
+
+    def find_tool_price(self, unit: str, provider: str | None) -> ModelPrice | None:
+        """Return the entry that prices a tool for all models of a provider."""
+        name = _TOOL_ENTRIES.get(unit)
+        return None if name is None or provider is None else self.find(f"{vendor_of(provider)}/{name}")
 
     def find_router_fee(self, provider: str | None) -> ModelPrice | None:
         """Return the entry of the router's flat fee, the provider's own one before the others."""
