@@ -30,6 +30,7 @@ from service.problems import problem_handlers
 from service.settings import MIB, Role, Settings
 from service.spend.controller import SpendController
 from service.spend.litellm_controller import LitellmSpendController
+from service.spend.report_controller import ReportController
 
 # Bodies of this size are small talk; the routes that take events raise it for themselves.
 _SMALL_BODY_BYTES = 2 * MIB
@@ -44,6 +45,7 @@ _REST: tuple[ControllerRouterHandler, ...] = (
     KeyController,
     LitellmSpendController,
     QuarantineController,
+    ReportController,
     SettingsController,
     SpendController,
     TenantController,

@@ -31,6 +31,7 @@ from service.db.pools import Pools, open_pools
 from service.events.failed_attempts import FailedAttempts
 from service.events.in_flight import BodyLimiter
 from service.events.ingest import EventIngest
+from service.events.price_metrics import PriceObserver
 from service.events.quarantine import Quarantine, QuarantineReview
 from service.events.service import IngestService
 from service.health.service import HealthService
@@ -43,9 +44,14 @@ from service.ledger.maintenance import make_partitions_ahead, raise_epoch_after_
 from service.ledger.queries import ChargeQueries
 from service.ledger.reversal import ReversalService
 from service.ledger.service import LedgerRecorder
+from service.pricing.divergence import Tolerance
 from service.pricing.registry import PriceBooks
+from service.repricing.price_judge import PriceJudge
 from service.settings import Settings
+from service.spend.divergence_queries import DivergenceQueries
 from service.spend.queries import SpendQueries
+from service.spend.unpriced_queries import UnpricedQueries
+from service.spend.unpriced_service import UnpricedService
 
 _log = structlog.get_logger(__name__)
 
@@ -70,6 +76,8 @@ class Services:
     charge_queries: ChargeQueries
     reversal_service: ReversalService
     spend_queries: SpendQueries
+    unpriced_service: UnpricedService
+    divergence_queries: DivergenceQueries
     event_ingest: EventIngest
     body_limiter: BodyLimiter
     quarantine_review: QuarantineReview
@@ -108,6 +116,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         budget_seeder = await _started(stack, BudgetSeeder(postgres, configs, publisher))
         recorder = await _open_recorder(stack, settings, shared, publisher)
         charges = ChargeQueries(postgres)
+        unpriced = UnpricedService(UnpricedQueries(postgres), PriceJudge(postgres, configs, shared.prices))
         ingest = _build_ingest(settings, shared, holds, recorder)
         yield Services(
             pools=shared.pools,
@@ -123,6 +132,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             charge_queries=charges,
             reversal_service=ReversalService(charges, recorder),
             spend_queries=SpendQueries(postgres),
+            unpriced_service=unpriced,
+            divergence_queries=DivergenceQueries(postgres, _tolerance(settings)),
             event_ingest=ingest,
             body_limiter=BodyLimiter(settings.http.max_in_flight_bytes),
             quarantine_review=QuarantineReview(postgres, ingest, ConflictCharges(charges, recorder)),
@@ -207,8 +218,13 @@ def _build_ingest(settings: Settings, shared: _Shared, holds: HoldStore, recorde
         failed_attempts=FailedAttempts(postgres),
         recorder=recorder,
         clock=shared.clock,
+        observer=PriceObserver(shared.prices, _tolerance(settings)),
     )
     return EventIngest(events, Quarantine(postgres), max_body_bytes=settings.http.max_body_bytes)
+
+
+def _tolerance(settings: Settings) -> Tolerance:
+    return Tolerance(ratio=settings.pricing.divergence_tolerance_percent.scaleb(-2))
 
 
 async def _started(stack: AsyncExitStack, worker: _Runner) -> _Runner:

@@ -6,6 +6,7 @@ A setting is described once, beside its field; `tallygate settings` prints them,
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,6 +132,16 @@ class CheckSettings(BaseSettings):
     )
 
 
+class PricingSettings(BaseSettings):
+    """What is told about prices."""
+
+    model_config = _group("TALLYGATE_PRICING_")
+
+    divergence_tolerance_percent: Decimal = Field(
+        Decimal(1), ge=0, le=1_000, description="a gateway's figure diverges when it is further from our cost than this"
+    )
+
+
 class LogSettings(BaseSettings):
     """What is written about it."""
 
@@ -153,6 +164,7 @@ class Settings(BaseModel):
     access: AccessSettings = Field(default_factory=AccessSettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     checks: CheckSettings = Field(default_factory=CheckSettings)
+    pricing: PricingSettings = Field(default_factory=PricingSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
 
     @property

@@ -14,11 +14,13 @@ branch_labels = None
 depends_on = None
 
 _NOW = sa.text("now()")
+_WITHOUT_PRICE = sa.text("price_state IN ('unpriced', 'reported')")
 
 
 def upgrade() -> None:
     """Add columns and tables."""
     op.add_column("charge", sa.Column("facts", postgresql.JSON(astext_type=sa.Text()), nullable=True))
+    op.create_index("charge_without_price", "charge", ["tenant_id", "effective_at"], postgresql_where=_WITHOUT_PRICE)
     _widen_price_books()
     _create_price_rules()
     _create_audit_trail()
@@ -115,4 +117,5 @@ def downgrade() -> None:
     op.drop_constraint("price_book_version_pkey", "price_book_version", type_="primary")
     op.create_primary_key("price_book_version_pkey", "price_book_version", ["tenant_id", "version"])
     op.drop_column("price_book_version", "report")
+    op.drop_index("charge_without_price", table_name="charge", postgresql_where=_WITHOUT_PRICE)
     op.drop_column("charge", "facts")

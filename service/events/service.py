@@ -20,6 +20,7 @@ from service.db.clock import DatabaseClock
 from service.errors import Unavailable
 from service.events.charging import draft_charge, facts_of
 from service.events.failed_attempts import FailedAttempts, RequestKey, request_key
+from service.events.price_metrics import PriceObserver
 from service.events.usage_event import UsageEvent
 from service.identity.completion import complete_dimensions, effective_key
 from service.identity.known_key import KeyLesson, KnownKey, key_lesson
@@ -65,6 +66,7 @@ class IngestService:
         failed_attempts: FailedAttempts,
         recorder: LedgerRecorder,
         clock: DatabaseClock,
+        observer: PriceObserver,
     ) -> None:
         self._configs = configs
         self._prices = prices
@@ -73,6 +75,7 @@ class IngestService:
         self._failed_attempts = failed_attempts
         self._recorder = recorder
         self._clock = clock
+        self._observer = observer
 
     def received_now(self) -> datetime:
         """Return the time a body that arrives now is received at, by the database's clock."""
@@ -132,6 +135,7 @@ class IngestService:
                 drafts.append(Unstorable("it cannot be charged; the log says why"))
         recorded = iter(await self._recorder.record([each for each in drafts if isinstance(each, ChargeDraft)]))
         outcomes = [next(recorded) if isinstance(each, ChargeDraft) else each for each in drafts]
+        self._observer.observe(drafts, outcomes)
         await self._keys.learn(caller.tenant_id, _lessons(caller, events, outcomes))
         oldest = min(event.occurred_at for event in events)
         EVENT_AGE.observe(max(0.0, (received_at - oldest).total_seconds()))

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, LargeBinary, PrimaryKeyConstraint, SmallInteger
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, LargeBinary, PrimaryKeyConstraint, SmallInteger, text
 from sqlmodel import Field, SQLModel
 
 from service.db import columns
@@ -60,6 +60,12 @@ class Charge(SQLModel, table=True):
         Index("charge_by_request", "tenant_id", "request_id"),
         Index("charge_by_response", "tenant_id", "response_id"),
         Index("charge_by_session", "tenant_id", "session", postgresql_where="session IS NOT NULL"),
+        Index(
+            "charge_without_price",
+            "tenant_id",
+            "effective_at",
+            postgresql_where=text("price_state IN ('unpriced', 'reported')"),
+        ),
         {"postgresql_partition_by": "RANGE (recorded_at)"},
     )
 

@@ -1,0 +1,40 @@
+"""Tells of recorded calls whether they would be priced by now: by the prices, aliases and rules of today.
+
+"Today" as repricing takes it: the price book and the declarations in force when the call was made, as they stand now.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from service.config.rating import rate_call
+from service.config.service import ConfigStore
+from service.config.snapshot import TenantConfig
+from service.db.pools import PostgresPool
+from service.identity.resolution import resolve_models
+from service.pricing.divergence import OWN_STATES
+from service.pricing.registry import PriceBooks
+from service.repricing.sample_queries import Sample, read_samples
+
+
+class PriceJudge:
+    """Rates recorded calls anew, and records nothing."""
+
+    def __init__(self, pool: PostgresPool, configs: ConfigStore, prices: PriceBooks) -> None:
+        self._pool = pool
+        self._configs = configs
+        self._prices = prices
+
+    async def are_priced_now(self, tenant_id: str, charge_ids: Sequence[UUID]) -> list[bool]:
+        """Return of each charge whether it would have a price of ours. Raises Unavailable."""
+        if not charge_ids:
+            return []
+        config = await self._configs.get(tenant_id)
+        samples = await read_samples(self._pool, tenant_id, charge_ids)
+        priced = {sample.charge_id for sample in samples if self._is_priced(sample, config)}
+        return [charge_id in priced for charge_id in charge_ids]
+
+    def _is_priced(self, sample: Sample, config: TenantConfig) -> bool:
+        models = resolve_models(sample.facts.claims, config.aliases, sample.occurred_at)
+        book = self._prices.at(config.tenant_id, sample.occurred_at)
+        rating = rate_call(sample.facts, models, sample.dimensions, config, book, sample.occurred_at)
+        return rating.price_state in OWN_STATES
