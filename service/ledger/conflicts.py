@@ -1,13 +1,13 @@
 """Conflicts: events that came under a recorded id with other content. What they cost waits for an operator's decision.
 
 A conflict is a charge with an event key of its own: no request, no tokens, no cost, but its price is enforced.
-Accepting records what it stands for as a usage charge and reverses the conflict; dropping only reverses it. Each can be
-repeated without effect, because every charge involved has an event key made from the conflict's.
+Accepting reverses the conflict and records what it stands for as a usage charge, both or neither; dropping only
+reverses it. Either can be repeated without effect, and a conflict is decided once: it is reversed at most once.
 """
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -15,23 +15,16 @@ import msgspec
 from service.errors import StateConflict
 from service.kit.ids import new_id
 from service.kit.money import EXACT, ZERO
-from service.ledger.charge import ChargeDraft, Duplicate, Recorded, RecordOutcome
+from service.ledger.charge import ChargeDraft, Unstorable
+from service.ledger.corrections import Corrected, Correction
 from service.ledger.queries import ChargeQueries
-from service.ledger.reversal import COUNTS, core_key_of, lines_of, reversal_of
+from service.ledger.reversal import COUNTS, Corrector, core_key_of, lines_of, reversal_of
 from service.ledger.totals import bucket_of
 from service.pricing.rating_result import Line
 
 _MARK = "#conflict-"
 # Counts a conflict keeps among its quantities, to have them again when it is accepted.
 _KEPT_PREFIX = "conflict_"
-
-
-class Recorder(Protocol):
-    """The group commit."""
-
-    async def record(self, drafts: Sequence[ChargeDraft]) -> list[RecordOutcome]:
-        """Record drafts and return what became of each."""
-        ...
 
 
 def conflict_of(draft: ChargeDraft) -> ChargeDraft:
@@ -92,11 +85,11 @@ def accepted_event_id(row: dict[str, Any]) -> str:
 
 
 class ConflictCharges:
-    """Carries out decisions over conflicts."""
+    """Carries out decisions over conflicts; of contradicting ones the first that is written is the decision."""
 
-    def __init__(self, charges: ChargeQueries, recorder: Recorder) -> None:
+    def __init__(self, charges: ChargeQueries, corrector: Corrector) -> None:
         self._charges = charges
-        self._recorder = recorder
+        self._corrector = corrector
 
     async def accept_conflict(self, tenant_id: str, charge_id: UUID, reason: str) -> None:
         """Let the conflicting event cost what it says. Raises NotFound, StateConflict, Unavailable.
@@ -104,17 +97,8 @@ class ConflictCharges:
         Repeating an acceptance changes nothing; a conflict that was dropped before stays dropped.
         """
         row = await self._get_conflict(tenant_id, charge_id)
-        accepted = accepted_charge(row)
-        outcomes = await self._recorder.record([accepted, reversal_of(row, reason)])
-        match outcomes:
-            case [Recorded(), Recorded()] | [Duplicate(), _]:
-                return
-            case [Recorded(), Duplicate()]:
-                recorded = await self._charges.get_row(tenant_id, accepted.charge_id)
-                await self._recorder.record([reversal_of(recorded, "the conflict had been dropped before")])
-                raise StateConflict("This conflict has been dropped before.", code="already_decided")
-            case _:
-                raise StateConflict("The ledger refuses what this conflict stands for.", code="not_recordable")
+        if not await self._correct(row, reason, accepted_charge(row)) and not await self._is_accepted(row):
+            raise StateConflict("This conflict has been dropped before.", code="already_decided")
 
     async def drop_conflict(self, tenant_id: str, charge_id: UUID, reason: str) -> None:
         """Take its amount out of the budgets again. Raises NotFound, StateConflict, Unavailable.
@@ -122,11 +106,19 @@ class ConflictCharges:
         Repeating it changes nothing; a conflict that was accepted before stays accepted.
         """
         row = await self._get_conflict(tenant_id, charge_id)
-        [outcome] = await self._recorder.record([reversal_of(row, reason)])
-        if not isinstance(outcome, Recorded) and await self._charges.is_recorded(
-            tenant_id, row["source"], accepted_event_id(row)
-        ):
+        if not await self._correct(row, reason, None) and await self._is_accepted(row):
             raise StateConflict("This conflict has been accepted before.", code="already_decided")
+
+    async def _correct(self, row: dict[str, Any], reason: str, replacement: ChargeDraft | None) -> bool:
+        """Decide, unless it is decided; tell which. Raises StateConflict, Unavailable."""
+        correction = Correction(reversal=reversal_of(row, reason), replacement=replacement)
+        [outcome] = await self._corrector.correct(row["tenant_id"], [correction])
+        if isinstance(outcome, Unstorable):
+            raise StateConflict(f"The ledger refuses this decision: {outcome.detail}.", code="not_recordable")
+        return isinstance(outcome, Corrected)
+
+    async def _is_accepted(self, row: dict[str, Any]) -> bool:
+        return await self._charges.is_recorded(row["tenant_id"], row["source"], accepted_event_id(row))
 
     async def _get_conflict(self, tenant_id: str, charge_id: UUID) -> dict[str, Any]:
         row = await self._charges.get_row(tenant_id, charge_id)
