@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from service.pricing import units
+
 Billing = Literal["by_usage", "as_reported", "never"]
 
 
@@ -16,14 +18,17 @@ class CallKind(msgspec.Struct, frozen=True, kw_only=True):
 
     `billing`: `by_usage` = our own price first; `as_reported` = only what the gateway says it cost, 0 is nothing;
     `never` = no model ran. `is_poll`: asking again for something made earlier, whose result is billed once however
-    often it is fetched. `unreported_quantity`: what the price is per, although events do not carry it.
+    often it is fetched. `quantity`: what the price is per (a name of pricing.units), where that is not tokens; a
+    success is at `least` so many of it. `is_tool_call`: of an MCP tool, whose server may state its price.
     """
 
     billing: Billing = "by_usage"
     is_poll: bool = False
     is_batch: bool = False
     is_final: bool = True
-    unreported_quantity: str | None = None
+    is_tool_call: bool = False
+    quantity: str | None = None
+    least: int = 0
 
 
 _MODEL_CALL: Final = CallKind()
@@ -33,25 +38,29 @@ _CREATION: Final = CallKind(billing="as_reported", is_final=False)
 _POLL: Final = CallKind(is_poll=True)
 
 
-def _priced_by(quantity: str, *, is_final: bool = True) -> CallKind:
-    return CallKind(unreported_quantity=quantity, is_final=is_final)
+_SEARCH: Final = CallKind(quantity=units.QUERIES, least=1, is_final=False)
+
+
+def _priced_by(quantity: str) -> CallKind:
+    return CallKind(quantity=quantity)
 
 
 _KINDS: Final[dict[str, CallKind]] = {
-    "image_generation": _priced_by("images"),
-    "image_edit": _priced_by("images"),
-    "image_variation": _priced_by("images"),
-    "transcription": _priced_by("seconds"),
-    "speech": _priced_by("characters"),
-    "rerank": _priced_by("queries"),
-    "ocr": _priced_by("pages"),
-    "search": _priced_by("queries", is_final=False),
-    "vector_store_search": _priced_by("queries", is_final=False),
-    "video_generation": _priced_by("seconds"),
-    "create_video": _priced_by("seconds"),
-    "video_remix": _priced_by("seconds"),
-    "video_edit": _priced_by("seconds"),
-    "video_extension": _priced_by("seconds"),
+    "image_generation": _priced_by(units.OUTPUT_IMAGES),
+    "image_edit": _priced_by(units.OUTPUT_IMAGES),
+    "image_variation": _priced_by(units.OUTPUT_IMAGES),
+    "realtime": _priced_by(units.INPUT_AUDIO_SECONDS),
+    "transcription": _priced_by(units.INPUT_AUDIO_SECONDS),
+    "speech": _priced_by(units.INPUT_CHARACTERS),
+    "rerank": _priced_by(units.QUERIES),
+    "ocr": _priced_by(units.PAGES),
+    "search": _SEARCH,
+    "vector_store_search": _SEARCH,
+    "video_generation": _priced_by(units.OUTPUT_VIDEO_SECONDS),
+    "create_video": _priced_by(units.OUTPUT_VIDEO_SECONDS),
+    "video_remix": _priced_by(units.OUTPUT_VIDEO_SECONDS),
+    "video_edit": _priced_by(units.OUTPUT_VIDEO_SECONDS),
+    "video_extension": _priced_by(units.OUTPUT_VIDEO_SECONDS),
     # A batch costs nothing when it is made; retrieving it carries its whole cost, each time anew.
     "create_batch": _CREATION,
     "retrieve_batch": CallKind(is_poll=True, is_batch=True),
@@ -81,7 +90,7 @@ _KINDS: Final[dict[str, CallKind]] = {
     "create_skill": _NEVER,
     "create_realtime_client_secret": _NEVER,
     "create_realtime_transcription_session": _NEVER,
-    "call_mcp_tool": _TOOL,
+    "call_mcp_tool": CallKind(billing="as_reported", is_final=False, is_tool_call=True),
     "create_sandbox": _TOOL,
     "run_code": _TOOL,
     "code_interpreter_tool": _TOOL,

@@ -1,8 +1,8 @@
 """The declared fields of an element that was refused or contradicts another: all that may be kept of it. Pure.
 
-No messages, no answer, no headers, no keys in clear: only fields that the structs of litellm_payload declare, and of
-these only texts, numbers, booleans and short lists of them. What else stands in their place becomes `{}` or `[]`, so
-that the document is refused for the same reason when it is tried again.
+No messages, no answer, no headers, no keys in clear: only fields that the structs of litellm_payload and its neighbours
+declare, and of these only texts, numbers, booleans and short lists of them; of what is only counted, the length. What
+else stands in their place becomes `{}` or `[]`, so that the document is refused for the same reason when tried again.
 """
 
 import re
@@ -11,7 +11,22 @@ from typing import Any, Final, get_args
 import msgspec
 
 from service.events.fields import MAX_TEXT, first_byte
+from service.events.litellm_answer import (
+    MAX_COUNTED_BYTES,
+    AnswerMeta,
+    AnswerPart,
+    BuiltInTools,
+    Choice,
+    ModelParameters,
+    OutputItem,
+    SearchOptions,
+    SessionEvent,
+    Tool,
+    ToolUsage,
+    UsageInfo,
+)
 from service.events.litellm_payload import Payload, PriceMapValue, ResponsePart, UsagePart
+from service.events.litellm_tool_calls import ToolCall
 from service.events.repair import repair_element
 
 MAX_DOCUMENT_BYTES: Final = 131_072
@@ -29,13 +44,29 @@ _NUMBER = re.compile(rb"-?\d{1,64}(\.\d{1,64})?([eE][+-]?\d{1,3})?")
 _WORDS: Final = (b"true", b"false", b"null")
 
 # What an undecoded field holds if it holds an object; of any other one only that it was there is kept.
-_OBJECTS_IN_RAW: Final[dict[str, type[msgspec.Struct]]] = {
-    "response": ResponsePart,
-    "usage": UsagePart,
-    "usage_object": UsagePart,
-    "model_map_value": PriceMapValue,
+_OBJECTS_IN_RAW: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
+    "response": (ResponsePart, AnswerPart),
+    "usage": (UsagePart,),
+    "usage_object": (UsagePart,),
+    "model_map_value": (PriceMapValue,),
+    "model_parameters": (ModelParameters,),
+    "standard_built_in_tools_params": (BuiltInTools,),
+    "web_search_options": (SearchOptions,),
+    "mcp_tool_call_metadata": (ToolCall,),
+    "meta": (AnswerMeta,),
+    "usage_info": (UsageInfo,),
+    "tool_usage": (ToolUsage,),
+    "output": (OutputItem,),
+    "choices": (Choice,),
+    "results": (SessionEvent,),
+    "tools": (Tool,),
 }
-_MAPS_IN_RAW: Final = frozenset({"additional_costs"})
+_MAPS_IN_RAW: Final = frozenset({"additional_costs", "quantities", "tool_name_to_cost_per_query"})
+# Lists of objects that are looked at one by one.
+_LISTS: Final = frozenset({"output", "choices", "results", "tools", "annotations"})
+# Only their length is ever read: what is in them is content.
+_COUNTED: Final = frozenset({"data", "pages", "query"})
+_MAX_COUNTED: Final = 4096
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -52,14 +83,14 @@ def declared_document(element: Payload | bytes) -> bytes | None:
 
 
 class _View:
-    """A struct like a declared one, in which every field stays undecoded."""
+    """A struct like declared ones together, in which every field stays undecoded."""
 
-    def __init__(self, declared: type[msgspec.Struct]) -> None:
-        fields = msgspec.structs.fields(declared)
+    def __init__(self, *declared: type[msgspec.Struct]) -> None:
+        fields = list({field.name: field for each in declared for field in msgspec.structs.fields(each)}.values())
         self._names = [(field.name, field.encode_name) for field in fields]
         self._views = {field.encode_name: _view_below(field) for field in fields}
         view = msgspec.defstruct(
-            f"{declared.__name__}View",
+            f"{declared[0].__name__}View",
             [(field.name, msgspec.Raw, _ABSENT) for field in fields],
             rename=dict(self._names),
         )
@@ -72,22 +103,40 @@ class _View:
         return {name: self._keep(name, value) for name, value in values if memoryview(value).nbytes}
 
     def _keep(self, name: str, value: msgspec.Raw) -> Any:
-        if first_byte(value) != b"{":
+        first, view = first_byte(value), self._views[name]
+        if name in _COUNTED or name in _LISTS:
+            items = _counted_items(value) if first == b"[" else []
+            return [{} if view is None else view.project_item(item) for item in items]
+        if first != b"{":
             return _keep_plain(value)
-        view = self._views[name]
         if view is not None:
             return view.project(value)
         return _keep_map(value) if name in _MAPS_IN_RAW else {}
 
+    def project_item(self, raw: msgspec.Raw) -> Any:
+        """Return the same of one of a list; what is no object in it becomes `[]`."""
+        return self.project(raw) if first_byte(raw) == b"{" else []
+
 
 def _view_below(field: msgspec.structs.FieldInfo) -> _View | None:
     """Return the view of the struct a field holds, if it holds one."""
-    declared = _OBJECTS_IN_RAW.get(field.encode_name) if field.type is msgspec.Raw else _struct_in(field.type)
-    return None if declared is None else _View(declared)
+    declared = _OBJECTS_IN_RAW.get(field.encode_name, ()) if field.type is msgspec.Raw else _structs_in(field.type)
+    return _View(*declared) if declared else None
 
 
-def _struct_in(union: Any) -> type[msgspec.Struct] | None:
-    return next((each for each in get_args(union) if isinstance(each, type) and issubclass(each, msgspec.Struct)), None)
+def _structs_in(union: Any) -> tuple[type[msgspec.Struct], ...]:
+    """Return the struct of a union, or of a list in it."""
+    for each in get_args(union):
+        if isinstance(each, type) and issubclass(each, msgspec.Struct):
+            return (each,)
+        found = _structs_in(each)
+        if found:
+            return found
+    return ()
+
+
+def _counted_items(value: msgspec.Raw) -> list[msgspec.Raw]:
+    return [] if memoryview(value).nbytes > MAX_COUNTED_BYTES else _LIST.decode(value)[:_MAX_COUNTED]
 
 
 def _keep_plain(value: msgspec.Raw) -> Any:

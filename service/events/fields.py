@@ -1,17 +1,21 @@
 """Reads single declared values: bounds on numbers and texts, refused with the path of the field. Pure."""
 
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from service.events import problems
 from service.events.problems import RefusedEventError
-from service.kit.money import ZERO, AmountError, check_amount
+from service.kit.money import ZERO, AmountError, check_amount, parse_amount
 from service.kit.text import MAX_KEY_TEXT, bounded_text, stripped_text
+
+T = TypeVar("T")
 
 MAX_COUNT: Final = 10**12
 MAX_TEXT: Final = 16_384
+
+_LONGEST_QUANTITY_BYTES: Final = 64
 
 _STRING = msgspec.json.Decoder(str)
 
@@ -53,6 +57,45 @@ def is_positive(value: float | None, *path: str) -> bool:
     return True
 
 
+def read_quantity(value: float | None, *path: str) -> Decimal:
+    """Return a quantity (whole or not) exactly as it was written, from 0 to 10^12; absent = 0."""
+    if not value:
+        return ZERO
+    return check_quantity(Decimal(repr(value)), *path)
+
+
+def check_quantity(quantity: Decimal, *path: str) -> Decimal:
+    """Return the quantity; refuse one that is not finite, negative, above 10^12 or finer than 40 decimal places."""
+    try:
+        checked = check_amount(quantity)
+    except AmountError as error:
+        raise RefusedEventError(problems.INVALID_NUMBER, f"Not a quantity: {error}.", ".".join(path)) from error
+    if checked < 0:
+        raise RefusedEventError(problems.INVALID_NUMBER, f"{checked} is negative.", ".".join(path))
+    return checked
+
+
+def find_quantity(raw: msgspec.Raw) -> Decimal:
+    """Return a quantity nobody promised, written as a number or as a text; 0 if it is anything else."""
+    if memoryview(raw).nbytes > _LONGEST_QUANTITY_BYTES:
+        return ZERO
+    try:
+        text = text_of(raw) or bytes(raw).decode("ascii")
+        return max(parse_amount(text), ZERO)
+    except (AmountError, UnicodeDecodeError):
+        return ZERO
+
+
+def find_number(value: float | None) -> Decimal:
+    """Return a quantity nobody promised; 0 if it is none."""
+    if not value or not 0 < value <= MAX_COUNT:
+        return ZERO
+    try:
+        return check_amount(Decimal(repr(value)))
+    except AmountError:
+        return ZERO
+
+
 def read_amount(value: Decimal | None, field: str) -> Decimal | None:
     """Return an amount in USD, finite and not negative; the negative zero is zero."""
     if not value:
@@ -89,3 +132,12 @@ def text_of(raw: msgspec.Raw) -> str | None:
         return _STRING.decode(raw) or None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def decode_part(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, path: str) -> T:
+    """Return a part that was left undecoded, refusing it with its path."""
+    try:
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        problem = problems.problem_of(error, below=path)
+        raise RefusedEventError(problem.code, problem.detail, problem.field) from error

@@ -23,13 +23,17 @@ from service.events.litellm_costs import (
     read_price_entry,
     read_reported_cost,
 )
+from service.events.litellm_counts import open_counts
 from service.events.litellm_legacy import translate_legacy
 from service.events.litellm_names import read_dimensions, read_models, read_tags
 from service.events.litellm_parts import Parts, open_parts
 from service.events.litellm_payload import Payload, UsagePart
-from service.events.litellm_usage import find_usage, measure_usage
+from service.events.litellm_quantities import read_used
+from service.events.litellm_tool_calls import read_tool_call_cost
+from service.events.litellm_usage import find_usage, measure_tokens, with_used
 from service.events.problems import RefusedEventError
 from service.events.usage_event import EventProblem, UsageEvent
+from service.kit.money import ZERO
 from service.pricing.usage import Usage
 
 DEFAULT_SOURCE: Final = "litellm"
@@ -38,7 +42,6 @@ MAX_AGE: Final = timedelta(days=400)
 
 _MAX_AHEAD_SECONDS: Final = MAX_AHEAD.total_seconds()
 _MAX_AGE_SECONDS: Final = MAX_AGE.total_seconds()
-_MAX_DURATION_MS: Final = MAX_AGE // timedelta(milliseconds=1)
 _MAX_ATTEMPT: Final = 1_000_000
 _STATUSES: Final = frozenset({"success", "failure"})
 _NO_TOKENS: Final = Usage()
@@ -62,13 +65,25 @@ def _read_event(parts: Parts, received_at: datetime, pinned_source: str | None) 
     occurred_at = _read_start(payload.startTime, received_at)
     additional = read_additional_costs(parts.cost)
     found = find_usage(parts)
-    usage = measure_usage(found, parts, ("additional_costs",) if additional.has_others else ())
-    total_usd = read_amount(payload.response_cost, "response_cost")
+    counts = open_counts(found.part, found.path, payload)
+    tokens = measure_tokens(counts)
+    tool_usage_usd = read_amount(parts.cost.tool_usage_cost, "cost_breakdown.tool_usage_cost") or ZERO
+    used = read_used(
+        parts,
+        counts,
+        has_tokens=bool(tokens.input_tokens or tokens.output_tokens),
+        has_other_costs=additional.has_others,
+        tool_usage_usd=tool_usage_usd,
+    )
+    usage = with_used(tokens, used)
+    stated_usd = read_amount(payload.response_cost, "response_cost")
+    total_usd = stated_usd or (read_tool_call_cost(parts) if parts.kind.is_tool_call else ZERO) or stated_usd
     unbilled_reason = find_unbilled_reason(parts, usage, total_usd)
     is_costly = status == "success" and payload.cache_hit is not True and unbilled_reason is None
     entry = read_price_entry(parts, always=is_costly and not total_usd)
     tags = read_tags(payload.request_tags)
-    key = _identify(parts, found.part, unbilled_reason, total_usd)
+    key = _identify(parts, found.part, unbilled_reason, stated_usd)
+    duration = _read_duration(payload)
     return UsageEvent(
         source=pinned_source or texts.source or DEFAULT_SOURCE,
         event_id=key.event_id,
@@ -79,7 +94,7 @@ def _read_event(parts: Parts, received_at: datetime, pinned_source: str | None) 
         is_stream=payload.stream is True,
         is_cache_hit=payload.cache_hit is True,
         occurred_at=occurred_at,
-        duration_ms=_read_duration_ms(payload),
+        duration_ms=None if duration is None else round(duration * 1000),
         request_id=_id_or_none(texts.litellm_call_id),
         response_id=_id_or_none(texts.id) if status == "success" else None,
         trace_id=texts.trace_id,
@@ -94,9 +109,14 @@ def _read_event(parts: Parts, received_at: datetime, pinned_source: str | None) 
         # Tokens shown by a call that is not billed belong to another call, and were counted there.
         usage=usage if unbilled_reason is None else _NO_TOKENS,
         basis=read_basis(
-            parts, found.part, unbilled_reason=unbilled_reason, custom_rates=read_custom_rates(entry, payload)
+            parts,
+            found.part,
+            used,
+            duration_seconds=None if duration is None else Decimal(round(duration * 1_000_000)).scaleb(-6),
+            unbilled_reason=unbilled_reason,
+            custom_rates=read_custom_rates(entry, payload),
         ),
-        reported=read_reported_cost(parts, total_usd, additional, entry, is_costly=is_costly),
+        reported=read_reported_cost(parts, total_usd, tool_usage_usd, additional, entry, is_costly=is_costly),
     )
 
 
@@ -146,12 +166,12 @@ def _read_start(seconds: float | None, received_at: datetime) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _read_duration_ms(payload: Payload) -> int | None:
-    """Return how long the call took; an end that is unknown, before the start or 400 days after it tells nothing."""
+def _read_duration(payload: Payload) -> float | None:
+    """Return the seconds the call took; an end that is unknown, before the start or 400 days after it tells nothing."""
     if payload.startTime is None or payload.endTime is None:
         return None
-    duration = (payload.endTime - payload.startTime) * 1000
-    return round(duration) if 0 <= duration <= _MAX_DURATION_MS else None
+    duration = payload.endTime - payload.startTime
+    return duration if 0 <= duration <= _MAX_AGE_SECONDS else None
 
 
 def _read_attempt(attempt: int | None) -> int | None:

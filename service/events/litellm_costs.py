@@ -1,19 +1,19 @@
 """Reads what the gateway says of money: its figures, the basis it billed on, prices set on its deployment. Pure."""
 
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from service.events import problems
-from service.events.fields import is_filled_list, is_object, read_amount, read_text, text_of
+from service.events.fields import decode_part, is_filled_list, is_object, read_amount, read_text, text_of
+from service.events.litellm_details import read_details
 from service.events.litellm_parts import Parts
 from service.events.litellm_payload import CostPart, Label, Payload, PriceMapKey, PriceMapValue, UsagePart
+from service.events.litellm_quantities import Used
 from service.events.problems import RefusedEventError
 from service.kit.money import EXACT, ZERO
 from service.pricing.usage import CustomRates, PricingBasis, ReportedCost
-
-T = TypeVar("T")
 
 _ADDITIONAL_COSTS = msgspec.json.Decoder(dict[str, Decimal | None])
 _PRICE_MAP_VALUE = msgspec.json.Decoder(PriceMapValue)
@@ -25,20 +25,12 @@ _LONGEST_KEY_BYTES: Final = 512
 
 _STANDARD_TIERS: Final = frozenset({"default", "standard", "auto", "on_demand"})
 _NOT_AVAILABLE: Final = "not_available"
-_OTHER_RATES: Final = (
-    "input_cost_per_second",
-    "output_cost_per_second",
-    "cost_per_second",
-    "input_cost_per_character",
-    "output_cost_per_character",
-    "input_cost_per_query",
-    "input_cost_per_request",
-    "input_cost_per_image",
-    "output_cost_per_image",
-    "input_cost_per_pixel",
-    "output_cost_per_pixel",
-    "ocr_cost_per_page",
-)
+# Rates of an entry that are not per token: all that are declared between the first and the last of them.
+_OTHER_RATES: Final = PriceMapValue.__struct_fields__[
+    PriceMapValue.__struct_fields__.index("input_cost_per_second") : PriceMapValue.__struct_fields__.index(
+        "tiered_pricing"
+    )
+]
 _RATES_PATH: Final = "model_map_information.model_map_value"
 
 _NO_RATES: Final = CustomRates()
@@ -75,6 +67,7 @@ def read_additional_costs(cost: CostPart) -> AdditionalCosts:
 def read_reported_cost(
     parts: Parts,
     total_usd: Decimal | None,
+    tool_usage_usd: Decimal,
     additional: AdditionalCosts,
     entry: PriceMapValue | None,
     *,
@@ -85,7 +78,7 @@ def read_reported_cost(
     return ReportedCost(
         total_usd=total_usd,
         guardrail_usd=read_amount(cost.guardrail_cost, "cost_breakdown.guardrail_cost") or ZERO,
-        tool_usage_usd=read_amount(cost.tool_usage_cost, "cost_breakdown.tool_usage_cost") or ZERO,
+        tool_usage_usd=tool_usage_usd,
         fees_usd=additional.router_usd,
         is_unknown_price=is_costly and not total_usd and _admits_ignorance(parts.payload, entry),
     )
@@ -134,24 +127,29 @@ def read_custom_rates(entry: PriceMapValue | None, payload: Payload) -> CustomRa
     """Return the rates an operator configured on the deployment itself, or None."""
     if entry is None or not payload.model_id or entry.key != payload.model_id:
         return None
+    has_tiers, others = _has_tiers(entry), _other_rates(entry)
     rates = CustomRates(
         input_per_token=_configured(entry.input_cost_per_token, "input_cost_per_token"),
         output_per_token=_configured(entry.output_cost_per_token, "output_cost_per_token"),
         cache_read_per_token=_configured(entry.cache_read_input_token_cost, "cache_read_input_token_cost"),
         cache_write_per_token=_configured(entry.cache_creation_input_token_cost, "cache_creation_input_token_cost"),
-        has_other_rates=_has_other_rates(entry),
+        has_other_rates=has_tiers or any(rate for _, rate in others),
+        others=() if has_tiers else others,
     )
     return None if rates == _NO_RATES else rates
 
 
-def _has_other_rates(entry: PriceMapValue) -> bool:
-    if (
+def _has_tiers(entry: PriceMapValue) -> bool:
+    return (
         is_filled_list(entry.tiered_pricing)
         or is_filled_list(entry.off_peak_pricing)
         or is_object(entry.off_peak_pricing)
-    ):
-        return True
-    return any(read_amount(getattr(entry, field), f"{_RATES_PATH}.{field}") for field in _OTHER_RATES)
+    )
+
+
+def _other_rates(entry: PriceMapValue) -> tuple[tuple[str, Decimal], ...]:
+    stated = ((field, _configured(getattr(entry, field), field)) for field in _OTHER_RATES)
+    return tuple((field, rate) for field, rate in stated if rate is not None)
 
 
 def _is_configured(rate: Decimal | None) -> bool:
@@ -164,13 +162,20 @@ def _configured(rate: Decimal | None, field: str) -> Decimal | None:
 
 
 def read_basis(
-    parts: Parts, usage: UsagePart, *, unbilled_reason: str | None, custom_rates: CustomRates | None
+    parts: Parts,
+    usage: UsagePart,
+    used: Used,
+    *,
+    duration_seconds: Decimal | None,
+    unbilled_reason: str | None,
+    custom_rates: CustomRates | None,
 ) -> PricingBasis:
     """Return the facts that select a rate."""
     payload = parts.payload
     # With a breakdown its tier was billed, whatever was asked for; without one the provider's word is all there is.
     has_breakdown = payload.cost_breakdown is not None
     tier = parts.texts.service_tier if has_breakdown else usage.service_tier or text_of(parts.response.service_tier)
+    details = read_details(used, usage, parts)
     return PricingBasis(
         call_type=parts.call_type,
         service_tier=_service_tier(tier),
@@ -178,6 +183,12 @@ def read_basis(
         vertex_location=parts.texts.vertex_location,
         inference_geography=_available(usage.inference_geo),
         speed=_available(usage.speed),
+        image_size=details.image_size,
+        image_quality=details.image_quality,
+        video_resolution=details.video_resolution,
+        search_context_size=details.search_context_size,
+        max_results=details.max_results,
+        duration_seconds=duration_seconds,
         is_batch=parts.kind.is_batch,
         is_cache_hit=payload.cache_hit is True,
         is_failure=payload.status == "failure",
@@ -195,12 +206,3 @@ def _service_tier(tier: str | None) -> str | None:
 
 def _available(value: str | None) -> str | None:
     return None if not value or value == _NOT_AVAILABLE else read_text(value, "metadata.usage_object")
-
-
-def decode_part(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, path: str) -> T:
-    """Return a part that was left undecoded, refusing it with its path."""
-    try:
-        return decoder.decode(raw)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        problem = problems.problem_of(error, below=path)
-        raise RefusedEventError(problem.code, problem.detail, problem.field) from error

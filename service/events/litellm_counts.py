@@ -24,7 +24,10 @@ _NO_WRITES: Final = CacheWrites()
 _NO_CACHED: Final = CachedParts()
 
 _USAGE_COUNTS: Final = UsagePart.__struct_fields__.index("prompt_tokens_details")
+_USAGE_QUANTITIES: Final = UsagePart.__struct_fields__.index("server_tool_use")
+_USAGE_TEXTS: Final = UsagePart.__struct_fields__.index("video_resolution")
 _INPUT_COUNTS: Final = InputDetails.__struct_fields__.index("cache_creation_token_details")
+_INPUT_QUANTITIES: Final = InputDetails.__struct_fields__.index("web_search_requests")
 
 _as_tuple = msgspec.structs.astuple
 
@@ -43,6 +46,7 @@ class Counts(msgspec.Struct, frozen=True, gc=False):
     top_input: int
     top_output: int
     has_parts: bool  # whether any count but the totals says something
+    has_quantities: bool  # whether anything is there that is no count of tokens
 
 
 def open_counts(part: UsagePart, path: str, payload: Payload) -> Counts:
@@ -52,13 +56,15 @@ def open_counts(part: UsagePart, path: str, payload: Payload) -> Counts:
     writes = inputs.cache_creation_token_details or part.cache_creation or _NO_WRITES
     cached = inputs.cached_tokens_details or _NO_CACHED
     top_input, top_output = payload.prompt_tokens, payload.completion_tokens
-    totals: tuple[Any, ...] = (*_as_tuple(part)[:_USAGE_COUNTS], top_input, top_output)
+    part_values, input_values = _as_tuple(part), _as_tuple(inputs)
+    totals: tuple[Any, ...] = (*part_values[:_USAGE_COUNTS], top_input, top_output)
     parts: tuple[Any, ...] = (
-        *_as_tuple(inputs)[:_INPUT_COUNTS],
+        *input_values[:_INPUT_COUNTS],
         *_as_tuple(outputs),
         *_as_tuple(writes),
         *_as_tuple(cached),
     )
+    has_quantities = any(part_values[_USAGE_QUANTITIES:_USAGE_TEXTS]) or any(input_values[_INPUT_QUANTITIES:])
     has_parts = any(parts) or bool(part.cache_read_input_tokens or part.cache_creation_input_tokens)
     if not _are_counts(totals) or (has_parts and not _are_counts(parts)):
         part = _checked(part, _USAGE_COUNTS, path)
@@ -67,7 +73,9 @@ def open_counts(part: UsagePart, path: str, payload: Payload) -> Counts:
         writes = _checked(writes, len(writes.__struct_fields__), path, "cache_creation")
         cached = _checked(cached, len(cached.__struct_fields__), path, "prompt_tokens_details", "cached_tokens_details")
         top_input, top_output = read_count(top_input, "prompt_tokens"), read_count(top_output, "completion_tokens")
-    return Counts(path, part, inputs, outputs, writes, cached, top_input or 0, top_output or 0, has_parts)
+    return Counts(
+        path, part, inputs, outputs, writes, cached, top_input or 0, top_output or 0, has_parts, has_quantities
+    )
 
 
 def _are_counts(values: tuple[Count, ...]) -> bool:

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from service.events import problems
-from service.events.fields import read_text, text_of
-from service.events.litellm_costs import AdditionalCosts, decode_part
+from service.events.fields import decode_part, read_text, text_of
+from service.events.litellm_costs import AdditionalCosts
 from service.events.litellm_parts import Parts
 from service.events.litellm_payload import HiddenPart
 from service.events.litellm_texts import Texts

@@ -20,7 +20,7 @@ else:
 Quantity = int | float | None
 Amount = Decimal | None
 
-_EMPTY: Final = msgspec.Raw(b"")
+EMPTY: Final = msgspec.Raw(b"")
 
 
 class CacheWrites(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -72,6 +72,12 @@ class ServerTools(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     web_search_requests: Quantity = None
 
 
+class ServerSideTools(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The same in xAI's words."""
+
+    web_search_calls: Quantity = None
+
+
 class UsagePart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A usage object in any of its shapes: chat completions, Responses, Anthropic messages. Counts come first."""
 
@@ -87,11 +93,15 @@ class UsagePart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     output_tokens_details: OutputDetails | None = None
     cache_creation: CacheWrites | None = None
     server_tool_use: ServerTools | None = None
+    server_side_tool_usage_details: ServerSideTools | None = None
     num_search_queries: Quantity = None
     citation_tokens: Quantity = None
     output_image_count: Quantity = None
     duration_seconds: Quantity = None
     seconds: Quantity = None
+    video_count: Quantity = None
+    video_resolution: Label = None
+    search_context_size: str | None = None
     inference_geo: str | None = None
     speed: str | None = None
     service_tier: str | None = None
@@ -109,6 +119,7 @@ class MetadataPart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     user_api_key_end_user_id: Label = None
     internal_call_origin: str | None = None
     usage_object: UsagePart | None = None
+    mcp_tool_call_metadata: msgspec.Raw = EMPTY
 
 
 class CostPart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -116,7 +127,7 @@ class CostPart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     guardrail_cost: Amount = None
     tool_usage_cost: Amount = None
-    additional_costs: msgspec.Raw = _EMPTY
+    additional_costs: msgspec.Raw = EMPTY
     service_tier: str | None = None
     data_residency: str | None = None
     vertex_location: str | None = None
@@ -125,23 +136,23 @@ class CostPart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class HeadersPart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Of the headers the gateway answered with, the one that tells of fallbacks; streams have none."""
 
-    attempted_fallbacks: msgspec.Raw = msgspec.field(default=_EMPTY, name="x-litellm-attempted-fallbacks")
+    attempted_fallbacks: msgspec.Raw = msgspec.field(default=EMPTY, name="x-litellm-attempted-fallbacks")
 
 
 class HiddenPart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What the gateway sent on, and the models of a batch."""
 
     litellm_model_name: str | None = None
-    batch_models: msgspec.Raw = _EMPTY
+    batch_models: msgspec.Raw = EMPTY
     additional_headers: HeadersPart | None = None
-    usage_object: msgspec.Raw = _EMPTY
+    usage_object: msgspec.Raw = EMPTY
 
 
 class PriceMapPart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The gateway's own look-up of a price."""
 
     model_map_key: str | None = None
-    model_map_value: msgspec.Raw = _EMPTY
+    model_map_value: msgspec.Raw = EMPTY
 
 
 class TallygatePart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -154,6 +165,7 @@ class TallygatePart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     attempt: int | None = None
     final: bool | None = None
     source: str | None = None
+    quantities: msgspec.Raw = EMPTY
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -177,31 +189,34 @@ class Payload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     prompt_tokens: Count = None
     completion_tokens: Count = None
     end_user: Label = None
-    request_tags: msgspec.Raw = _EMPTY
+    request_tags: msgspec.Raw = EMPTY
     metadata: MetadataPart | None = None
     cost_breakdown: CostPart | None = None
     hidden_params: HiddenPart | None = None
     model_map_information: PriceMapPart | None = None
-    response: msgspec.Raw = _EMPTY
-    response_cost_failure_debug_info: msgspec.Raw = _EMPTY
-    zero_cost_diagnostic: msgspec.Raw = _EMPTY
+    model_parameters: msgspec.Raw = EMPTY
+    standard_built_in_tools_params: msgspec.Raw = EMPTY
+    response: msgspec.Raw = EMPTY
+    response_cost_failure_debug_info: msgspec.Raw = EMPTY
+    zero_cost_diagnostic: msgspec.Raw = EMPTY
     tallygate: TallygatePart | None = None
 
 
 class ResponsePart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What is read of `response`: never its content."""
+    """What is read of every `response`: never its content; litellm_answer has what is read of some."""
 
-    model: msgspec.Raw = _EMPTY
-    status: msgspec.Raw = _EMPTY
-    background: msgspec.Raw = _EMPTY
-    usage: msgspec.Raw = _EMPTY
-    service_tier: msgspec.Raw = _EMPTY
+    model: msgspec.Raw = EMPTY
+    status: msgspec.Raw = EMPTY
+    background: msgspec.Raw = EMPTY
+    usage: msgspec.Raw = EMPTY
+    service_tier: msgspec.Raw = EMPTY
+    output: msgspec.Raw = EMPTY
 
 
 class PriceMapKey(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Whose entry of the price map it is."""
 
-    key: msgspec.Raw = _EMPTY
+    key: msgspec.Raw = EMPTY
 
 
 class PriceMapValue(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -224,5 +239,10 @@ class PriceMapValue(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     input_cost_per_pixel: Amount = None
     output_cost_per_pixel: Amount = None
     ocr_cost_per_page: Amount = None
-    tiered_pricing: msgspec.Raw = _EMPTY
-    off_peak_pricing: msgspec.Raw = _EMPTY
+    ocr_cost_per_credit: Amount = None
+    annotation_cost_per_page: Amount = None
+    input_cost_per_audio_per_second: Amount = None
+    input_cost_per_video_per_second: Amount = None
+    output_cost_per_video_per_second: Amount = None
+    tiered_pricing: msgspec.Raw = EMPTY
+    off_peak_pricing: msgspec.Raw = EMPTY

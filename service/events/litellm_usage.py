@@ -7,37 +7,14 @@ from typing import Final
 
 import msgspec
 
-from service.events.call_types import CallKind
-from service.events.fields import is_object, is_positive
-from service.events.litellm_counts import Counts, open_counts
+from service.events.litellm_answer import open_usage
+from service.events.litellm_counts import Counts
 from service.events.litellm_parts import Parts
-from service.events.litellm_payload import InputDetails, UsagePart
+from service.events.litellm_payload import UsagePart
+from service.events.litellm_quantities import Used
 from service.pricing.usage import Usage
 
-_USAGE = msgspec.json.Decoder(UsagePart)
-
 _NO_USAGE: Final = UsagePart()
-
-# Quantities with a price of their own, by the field that shows them; tokens do not pay for these.
-_PRICED_INPUTS: Final = (
-    ("web_search_requests", "web_search"),
-    ("google_maps_grounding_requests", "maps_grounding"),
-    ("query_count", "queries"),
-    ("character_count", "characters"),
-    ("image_count", "images"),
-    ("audio_length_seconds", "seconds"),
-    ("video_length_seconds", "seconds"),
-)
-_PRICED_EXTRAS: Final = (("num_search_queries", "web_search"), ("citation_tokens", "citations"))
-_PRICED_INSTEAD: Final = (
-    ("output_image_count", "images"),
-    ("duration_seconds", "seconds"),
-    ("seconds", "seconds"),
-)
-
-
-_IN: Final = "prompt_tokens_details"
-_FIRST_INPUT_QUANTITY: Final = InputDetails.__struct_fields__.index("web_search_requests")
 
 
 class FoundUsage(msgspec.Struct, frozen=True):
@@ -56,33 +33,30 @@ def find_usage(parts: Parts) -> FoundUsage:
         (parts.hidden.usage_object, "hidden_params.usage_object"),
         (parts.response.usage, "response.usage"),
     ):
-        found = _decode_fallback(raw)
+        found = open_usage(raw)
         if found is not None and found != _NO_USAGE:
             return FoundUsage(found, path)
     top = parts.payload
     return FoundUsage(UsagePart(prompt_tokens=top.prompt_tokens, completion_tokens=top.completion_tokens), "")
 
 
-def _decode_fallback(raw: msgspec.Raw) -> UsagePart | None:
-    """Return a usage object nobody promised to be there; one in a strange shape is as good as none."""
-    if not is_object(raw):
-        return None
-    try:
-        return _USAGE.decode(raw)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return None
-
-
-def measure_usage(found: FoundUsage, parts: Parts, unmeasured: tuple[str, ...]) -> Usage:
-    """Return the normalised quantities; `unmeasured` are those the cost breakdown already showed."""
-    counts = open_counts(found.part, found.path, parts.payload)
+def measure_tokens(counts: Counts) -> Usage:
+    """Return the normalised quantities of tokens."""
     if counts.has_parts:
-        usage = _measure_parts(counts)
-    else:
-        usage = Usage(input_tokens=_count_input(counts, 0), output_tokens=_count_output(counts))
-    has_tokens = bool(usage.input_tokens or usage.output_tokens)
-    names = _find_unmeasured(counts, parts.kind, unmeasured, has_tokens=has_tokens)
-    return msgspec.structs.replace(usage, unmeasured=names) if names else usage
+        return _measure_parts(counts)
+    return Usage(input_tokens=_count_input(counts, 0), output_tokens=_count_output(counts))
+
+
+def with_used(tokens: Usage, used: Used) -> Usage:
+    """Return the usage with what was used beside tokens."""
+    if not (used.units or used.unmeasured or used.input_tokens):
+        return tokens
+    return msgspec.structs.replace(
+        tokens,
+        input_tokens=tokens.input_tokens or used.input_tokens,
+        units=used.units,
+        unmeasured=used.unmeasured,
+    )
 
 
 def _measure_parts(counts: Counts) -> Usage:
@@ -139,20 +113,3 @@ def _count_cache_writes(counts: Counts) -> tuple[int, int]:
     one_hour = writes.ephemeral_1h_input_tokens or 0
     total = inputs.cache_creation_tokens or inputs.cache_write_tokens or part.cache_creation_input_tokens
     return total or five_minutes + one_hour, one_hour
-
-
-def _find_unmeasured(counts: Counts, kind: CallKind, known: tuple[str, ...], *, has_tokens: bool) -> tuple[str, ...]:
-    """Return the names of what the call used and tokens do not pay for, each once."""
-    part, inputs, path = counts.part, counts.inputs, counts.path
-    names = list(known)
-    if any(msgspec.structs.astuple(inputs)[_FIRST_INPUT_QUANTITY:]):
-        names += [name for field, name in _PRICED_INPUTS if is_positive(getattr(inputs, field), path, _IN, field)]
-    if part.num_search_queries or part.citation_tokens:
-        names += [name for field, name in _PRICED_EXTRAS if is_positive(getattr(part, field), path, field)]
-    tools = part.server_tool_use
-    if tools is not None and is_positive(tools.web_search_requests, path, "server_tool_use.web_search_requests"):
-        names.append("web_search")
-    if not has_tokens:
-        names += [name for field, name in _PRICED_INSTEAD if is_positive(getattr(part, field), path, field)]
-        names += [kind.unreported_quantity] if kind.unreported_quantity is not None else []
-    return tuple(dict.fromkeys(names)) if names else ()

@@ -103,6 +103,10 @@ def test_a_cache_hit_keeps_its_tokens_and_says_so():
     assert miss.event_id != hit.event_id
 
 
+def units(**quantities: Any) -> tuple[tuple[str, Decimal], ...]:
+    return tuple((name, Decimal(quantity)) for name, quantity in quantities.items())
+
+
 USAGES: dict[str, dict[str, Any]] = {
     "anthropic_cache_mixed.json": {
         "input_tokens": 16504,
@@ -119,8 +123,8 @@ USAGES: dict[str, dict[str, Any]] = {
     },
     "embedding_batch.json": {"input_tokens": 37},
     "fail_429.json": {},
-    "image_gpt_image.json": {"input_tokens": 50, "output_tokens": 2112},
-    "image_per_image.json": {"unmeasured": ("images",)},
+    "image_gpt_image.json": {"input_tokens": 50, "output_tokens": 2112, "units": units(output_images=2)},
+    "image_per_image.json": {"units": units(output_images=1)},
     "messages_native.json": {
         "input_tokens": 17006,
         "output_tokens": 210,
@@ -128,13 +132,15 @@ USAGES: dict[str, dict[str, Any]] = {
         "cache_write_5m_input_tokens": 1800,
     },
     "moderation.json": {},
-    "ocr.json": {"unmeasured": ("pages",)},
+    "ocr.json": {"units": units(pages=3)},
+    "ocr_known_name.json": {"units": units(pages=3)},
     "openai_cached.json": {
         "input_tokens": 8000,
         "output_tokens": 400,
         "cache_read_input_tokens": 7168,
         "reasoning_output_tokens": 192,
     },
+    "perplexity_cost.json": {"input_tokens": 20, "output_tokens": 500, "units": units(web_searches=1)},
     "passthrough_anthropic.json": {"input_tokens": 300, "output_tokens": 50},
     "realtime.json": {
         "input_tokens": 500,
@@ -144,13 +150,19 @@ USAGES: dict[str, dict[str, Any]] = {
         "audio_output_tokens": 320,
     },
     "reasoning_o4mini.json": {"input_tokens": 300, "output_tokens": 2100, "reasoning_output_tokens": 1984},
-    "rerank_cohere.json": {"unmeasured": ("queries",)},
+    "rerank_cohere.json": {"units": units(queries=2)},
     "responses_stream.json": {"input_tokens": 910, "output_tokens": 120, "reasoning_output_tokens": 64},
+    # How many characters were spoken is only in the prompt, which nobody reads.
+    "speech_tts1.json": {"unmeasured": ("input_characters",)},
     "stream_upstream_cut.json": {"input_tokens": 10, "output_tokens": 15},
-    "transcription_whisper.json": {"unmeasured": ("seconds",)},
-    "video.json": {"unmeasured": ("seconds",)},
-    "websearch_anthropic.json": {"input_tokens": 9000, "output_tokens": 500, "unmeasured": ("web_search",)},
-    "websearch_openai_chat.json": {"input_tokens": 14, "output_tokens": 240},
+    "transcription_tokens.json": {"input_tokens": 640, "output_tokens": 90, "audio_input_tokens": 630},
+    "transcription_whisper.json": {"units": units(input_audio_seconds="63.4")},
+    "video.json": {"units": units(output_video_seconds=8)},
+    "websearch_anthropic.json": {"input_tokens": 9000, "output_tokens": 500, "units": units(web_searches=3)},
+    "websearch_gemini.json": {"input_tokens": 60, "output_tokens": 200, "units": units(web_searches=2)},
+    # Nothing counts it: the answer cites, and the gateway charges for a tool.
+    "websearch_openai_chat.json": {"input_tokens": 14, "output_tokens": 240, "units": units(web_searches=1)},
+    "websearch_responses.json": {"input_tokens": 5000, "output_tokens": 400, "units": units(web_searches=2)},
     "zero_usage.json": {},
 }
 
@@ -175,8 +187,17 @@ BASES: dict[str, dict[str, Any]] = {
             output_per_token=Decimal(0),
             cache_read_per_token=Decimal(0),
             cache_write_per_token=Decimal(0),
+            others=(("input_cost_per_character", Decimal(0)), ("output_cost_per_character", Decimal(0))),
         )
     },
+    "custom_price_per_second.json": {
+        "custom_rates": CustomRates(has_other_rates=True, others=(("input_cost_per_second", Decimal("0.0005")),))
+    },
+    "image_gpt_image.json": {"image_size": "1024x1024", "image_quality": "medium"},
+    "image_per_image.json": {"image_size": "1024x1024", "image_quality": "high"},
+    "perplexity_cost.json": {"search_context_size": "low"},
+    "video.json": {"video_resolution": "720p"},
+    "websearch_openai_chat.json": {"search_context_size": "medium"},
     "custom_price_overrides_map.json": {
         "custom_rates": CustomRates(
             input_per_token=Decimal("0.0000015"),
@@ -192,8 +213,15 @@ BASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("name", "facts"), BASES.items())
 def test_facts_that_select_a_rate_are_what_was_billed(name: str, facts: dict[str, Any]):
     [event] = read(name)
-    found = {field: getattr(event.basis, field) for field in event.basis.__struct_fields__ if field != "call_type"}
+    always = {"call_type", "duration_seconds"}
+    found = {field: getattr(event.basis, field) for field in event.basis.__struct_fields__ if field not in always}
     assert {field: value for field, value in found.items() if value} == facts
+
+
+def test_how_long_a_call_took_is_known_to_the_microsecond():
+    [event] = read("custom_price_per_second.json")
+    assert event.basis.duration_seconds == Decimal("0.356624")
+    assert event.duration_ms == 357
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,16 @@ def rates(entry: str | None) -> CustomRates | None:
         ),
         (
             '{"key": "deployment-1", "input_cost_per_token": 0, "input_cost_per_second": 0.0005}',
+            CustomRates(has_other_rates=True, others=(("input_cost_per_second", Decimal("0.0005")),)),
+        ),
+        (
+            '{"key": "deployment-1", "output_cost_per_image": 0.0, "ocr_cost_per_page": 0, "tiered_pricing": []}',
+            CustomRates(others=(("output_cost_per_image", Decimal(0)),)),
+        ),
+        (
+            '{"key": "deployment-1", "input_cost_per_second": 0.1, "tiered_pricing": [{"range": [0, 1]}]}',
             CustomRates(has_other_rates=True),
         ),
-        ('{"key": "deployment-1", "input_cost_per_character": 0.0, "tiered_pricing": []}', None),
         ('{"key": "deployment-1", "tiered_pricing": [{"range": [0, 1]}]}', CustomRates(has_other_rates=True)),
         ('{"key": "deployment-1", "off_peak_pricing": {"windows": []}}', CustomRates(has_other_rates=True)),
     ],

@@ -1,6 +1,7 @@
 """Usage objects in all shapes that gateways and providers write."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -28,6 +29,10 @@ def quantities(usage_object: dict[str, Any] | None, **overrides: Any) -> dict[st
     usage = read(metadata={"usage_object": usage_object}, **overrides).usage
     values = {name: getattr(usage, name) for name in usage.__struct_fields__}
     return {name: value for name, value in values.items() if value}
+
+
+def units(**amounts: Any) -> tuple[tuple[str, Decimal], ...]:
+    return tuple((name, Decimal(amount)) for name, amount in amounts.items())
 
 
 SHAPES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -156,7 +161,7 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         },
     ),
     (
-        "what tokens do not pay for is named",
+        "what tokens do not pay for is counted, each once",
         {
             "prompt_tokens": 10,
             "completion_tokens": 5,
@@ -168,13 +173,13 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {
             "input_tokens": 10,
             "output_tokens": 5,
-            "unmeasured": ("web_search", "images", "seconds", "citations"),
+            "units": units(input_images=1, input_video_seconds="1.5", citation_tokens=7, web_searches=2),
         },
     ),
     (
-        "an image count beside tokens only repeats them",
+        "images are counted beside tokens, seconds nobody can name are not",
         {"prompt_tokens": 10, "completion_tokens": 5, "output_image_count": 2, "duration_seconds": 3.5},
-        {"input_tokens": 10, "output_tokens": 5},
+        {"input_tokens": 10, "output_tokens": 5, "units": units(output_images=2)},
     ),
 ]
 
@@ -210,11 +215,12 @@ def test_the_totals_of_the_payload_stand_in_for_a_missing_usage():
     [
         ("arerank", ("queries",)),
         ("aocr", ("pages",)),
-        ("atranscription", ("seconds",)),
-        ("speech", ("characters",)),
-        ("aimage_edit", ("images",)),
-        ("avideo_generation", ("seconds",)),
-        ("avector_store_search", ("queries",)),
+        ("atranscription", ("input_audio_seconds",)),
+        ("_arealtime", ("input_audio_seconds",)),
+        ("speech", ("input_characters",)),
+        ("aimage_edit", ("output_images",)),
+        ("avideo_generation", ("output_video_seconds",)),
+        ("avector_store_search", ()),
         ("acompletion", ()),
         ("amoderation", ()),
     ],
