@@ -55,7 +55,8 @@ def find_overridden(
     matching = rules.overrides.in_force(call)
     if not matching:
         return None
-    known = (book.version, key, found is None, tuple([matched.rule.rule_id for matched in matching]))
+    origin = (found is None, call.models.provider if found is None else None)
+    known = (book.version, key, origin, tuple([matched.rule.rule_id for matched in matching]))
     if known not in rules.compiled:
         if len(rules.compiled) >= _MAX_COMPILED:
             rules.compiled.clear()
@@ -76,29 +77,30 @@ def _price_key(call: RatedCall, found: FoundPrice | None) -> str | None:
 
 
 def _listed_entry(call: RatedCall, key: str, found: FoundPrice | None, book: PriceBook) -> Entry:
-    entry = None if found is None else book.raw_entry(key)
-    return {"litellm_provider": call.models.provider or ""} if entry is None else entry
+    if found is None:
+        return {"litellm_provider": call.models.provider or ""}
+    entry = book.raw_entry(key)
+    assert entry is not None, "a price was found in a book that has no such key"
+    return entry
 
 
 def _compile(
     key: str, listed: Entry, matching: Sequence[MatchedRule[OverrideTerms]], *, is_listed: bool
 ) -> _Compiled | None:
     """Return the price by the listed entry and the overrides, from the least to the most specific."""
+    stated: Winners = {}
     replacing = [number for number, matched in enumerate(matching) if matched.terms.replace]
-    winners: Winners = {}
     if replacing:
-        listed = {name: value for name, value in listed.items() if not is_price_relevant(name)}
-        base = matching[replacing[-1]]
-        winners = _rates_of([base])
-        listed = _overlaid(listed, winners)
-        matching = matching[replacing[-1] + 1 :]
-    elif not is_listed and not any(not rate.is_factor for rate, _ in _rates_of(matching).values()):
+        base, matching = matching[replacing[-1]], matching[replacing[-1] + 1 :]
+        stated = _rates_of([base])
+        listed = _overlaid({name: value for name, value in listed.items() if not is_price_relevant(name)}, stated)
+    winners = _rates_of(matching)
+    if not is_listed and not replacing and all(rate.is_factor for rate, _ in winners.values()):
         return None
-    stated = _rates_of(matching)
-    entry = _overlaid(listed, stated)
-    winners |= stated
-    names = tuple(dict.fromkeys(name for _, name in winners.values()))
-    return _Compiled(ModelPrice(read_entry(key, entry)), frozenset(winners), names)
+    entry = read_entry(key, _overlaid(listed, winners))
+    stated |= winners
+    keys, names = frozenset(stated), tuple(dict.fromkeys(name for _, name in stated.values()))
+    return _Compiled(ModelPrice(entry, override_keys=keys, override_names=names), keys, names)
 
 
 def _rates_of(matching: Sequence[MatchedRule[OverrideTerms]]) -> Winners:
@@ -111,7 +113,7 @@ def _overlaid(listed: Mapping[str, Any], winners: Winners) -> Entry:
     for key, (rate, _) in winners.items():
         name, dot, part = key.partition(".")
         if dot:
-            _state(entry, name, _with_rate(dict(entry.get(name, {})), part, rate))
+            entry[name] = _with_rate(dict(entry.get(name, {})), part, rate)
         else:
             _with_rate(entry, key, rate)
     if TIERED_PRICING in entry:
@@ -119,11 +121,6 @@ def _overlaid(listed: Mapping[str, Any], winners: Winners) -> Entry:
     if OFF_PEAK_PRICING in entry:
         entry[OFF_PEAK_PRICING] = _in_table(entry[OFF_PEAK_PRICING], winners, adds=False)
     return entry
-
-
-def _state(entry: Entry, name: str, part: Entry) -> None:
-    if part:
-        entry[name] = part
 
 
 def _in_table(table: Mapping[str, Any], winners: Winners, *, adds: bool) -> Entry:

@@ -8,9 +8,8 @@ import msgspec
 
 from service.errors import InvalidInput
 from service.kit.money import EXACT, AmountError, check_amount, format_amount
-from service.pricing.map_keys import not_understood
 from service.pricing.rate_keys import parse_rate_key
-from service.pricing.unit_keys import GUARDRAIL, SEARCH_CONTEXT, parse_unit_key
+from service.pricing.unit_keys import GUARDRAIL, SEARCH_CONTEXT, kinds_of_key, parse_unit_key
 
 FeeKind = Literal[
     "usd_per_million_input_tokens",
@@ -155,11 +154,15 @@ def _parse_rate(key: str, rate: Any, *, replace: bool) -> OverrideRate:
 
 
 def is_rate_key(key: str) -> bool:
-    """Tell whether a key of the cost map, or a part of a structured one, is a rate that rating uses."""
+    """Tell whether a key of the cost map, or a part of a structured one, is a rate that rating uses.
+
+    Of a rate with two names it is the first: the second is looked at only where the first is not stated.
+    """
     name, dot, part = key.partition(".")
     if dot:
-        return name in _PART_RATES and not list(not_understood({name: {part: Decimal(1)}}))
-    return parse_rate_key(key) is not None or parse_unit_key(key) is not None
+        return name in _PART_RATES and bool(part) and bool(kinds_of_key(key))
+    unit_key = parse_unit_key(key)
+    return parse_rate_key(key) is not None or (unit_key is not None and not unit_key.is_second_name)
 
 
 def _positive(value: Any, largest: Decimal, field: str) -> Decimal:
