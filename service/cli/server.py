@@ -14,6 +14,7 @@ from granian.constants import Interfaces, Loops
 from litestar import Litestar
 
 from service.errors import TallygateError
+from service.kit.memory import settle
 from service.kit.parent import end_with_parent
 from service.observability import configure_logs
 from service.settings import HttpSettings, LogSettings
@@ -68,7 +69,9 @@ def _load_app(parent_pid: int) -> Litestar:
     end_with_parent(signal.SIGTERM, parent_pid)
     from service.app import create_app  # noqa: PLC0415 - the process that only supervises does without it
 
-    return create_app()
+    app = create_app()
+    app.on_startup.append(settle)  # runs when the pools are open and the prices are loaded
+    return app
 
 
 def _numeric_address(settings: HttpSettings) -> str:
