@@ -24,6 +24,7 @@ from service.checks.schemas import (
     reservation_view,
 )
 from service.checks.service import CheckService
+from service.direct import directly, read_body
 from service.errors import InvalidInput
 from service.kit.clock import utc_now
 from service.problems import problem_responses
@@ -41,8 +42,7 @@ class CheckController(Controller):
 
     @post(
         status_code=200,
-        middleware=[admits("check")],
-        request_max_body_size=_MOST_BODY_BYTES,
+        middleware=[admits("check"), directly],
         operation_id="check",
         operation_class=operation_with_body(CheckBody, is_required=True),
         summary="Ask whether a call may be made",
@@ -60,7 +60,7 @@ class CheckController(Controller):
         is_enforced = _is_enforced(request)
         # Not asked for as a dependency: resolving it costs as much as matching the budgets.
         check_service: CheckService = request.app.state.services.check_service
-        outcome = await check_service.check(caller_of(request), read_check(await request.body()))
+        outcome = await check_service.check(caller_of(request), read_check(await read_body(request, _MOST_BODY_BYTES)))
         if is_enforced and isinstance(outcome, Denied):
             denial = denial_response(outcome, utc_now())
             return Response(denial.body, status_code=denial.status, headers=denial.headers, media_type=_JSON)

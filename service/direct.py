@@ -1,0 +1,64 @@
+"""Calls the handlers of hot routes without Litestar's way to a handler's arguments and from its result to an answer.
+
+That way takes a quarter of the time of a check. Routing, admission, error answers and the OpenAPI document stay
+Litestar's: such a handler is declared like any other, takes nothing but `request`, reads the body by `read_chunks` or
+`read_body`, returns a `Response` of JSON bytes, and names `directly` last among its middleware.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import MalformedBody
+
+_CONTENT_TYPE = (b"content-type", b"application/json")
+
+
+def directly(app: ASGIApp) -> ASGIApp:  # noqa: ARG001 — it is what is left out
+    """Return what calls the handler of a request itself."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        response: Response[bytes] = await scope["route_handler"].fn(request=Request(scope, receive, send))
+        body = response.content
+        headers = [_CONTENT_TYPE, (b"content-length", b"%d" % len(body))]
+        headers += [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()
+        ]
+        await send({"type": "http.response.start", "status": response.status_code or 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    return call
+
+
+async def read_body(request: Request[Any, Any, Any], most_bytes: int) -> bytes:
+    """Return the whole body of a request. Raises RequestEntityTooLarge, MalformedBody."""
+    chunks: list[bytes] = []
+    room = most_bytes
+    async for chunk in read_chunks(request):
+        room -= len(chunk)
+        if room < 0:
+            raise RequestEntityTooLarge
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def read_chunks(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
+    """Yield the body of a request as it comes; the caller says how much is too much. Raises MalformedBody."""
+    has_more = True
+    while has_more:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise MalformedBody("The body broke off.")
+        yield message["body"]
+        has_more = message.get("more_body", False)
+
+
+def find_header(scope: Scope, wanted: bytes) -> str:
+    """Return the first value of a header, by its name in lower case; "" = it was not sent."""
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return value.decode("latin-1")
+    return ""
