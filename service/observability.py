@@ -20,11 +20,12 @@ from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Histogram, multiprocess
 
 from service.kit.clock import monotonic, utc_now
-from service.kit.ids import new_id
+from service.kit.ids import new_id_text
 from service.redaction import describe_exception, redact
 from service.settings import LogSettings, metrics_directory
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 REQUESTS = Counter("tallygate_http_requests", "HTTP requests answered.", ["method", "route", "status"])
@@ -120,6 +121,7 @@ class RequestObserver:
     def __init__(self, app: ASGIApp, *, write_line: LineWriter | None) -> None:
         self._app = app
         self._write_line = write_line
+        self._metrics: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; `x-request-id` is taken over when it is sane, made otherwise, and always answered."""
@@ -148,18 +150,29 @@ class RequestObserver:
         # The template, never the path: a path holds names of customers and has no end of values.
         route = scope.get("path_template") or "unmatched"
         method = str(scope.get("method", ""))
-        REQUESTS.labels(method, route, status).inc()
-        REQUEST_SECONDS.labels(route).observe(seconds)
+        if method not in _METHODS:
+            method = "other"  # a client can make up any number of names
+        count, duration = self._metrics_of(method, route, status)
+        count.inc()
+        duration.observe(seconds)
         if self._write_line is not None and route not in _QUIET_ROUTES:
             line = {"method": method, "route": route, "status": status, "duration_ms": round(seconds * 1000, 2)}
             self._write_line({"request_id": request_id, **line})
+
+    def _metrics_of(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        """Return what is counted for such a request; looking it up by its labels costs more than counting."""
+        known = self._metrics.get((method, route, status))
+        if known is None:
+            known = REQUESTS.labels(method, route, status), REQUEST_SECONDS.labels(route)
+            self._metrics[method, route, status] = known
+        return known
 
 
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _SANE_REQUEST_ID.fullmatch(value):
             return value.decode("ascii")
-    return new_id().hex
+    return new_id_text()
 
 
 def metrics_registry() -> CollectorRegistry:

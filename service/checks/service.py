@@ -30,7 +30,7 @@ from service.identity.completion import complete_dimensions, effective_key
 from service.identity.known_key import KnownKey
 from service.identity.registry import KeyRegistry
 from service.kit.clock import from_unix_ms, monotonic, utc_now
-from service.kit.ids import new_id
+from service.kit.ids import new_id_text
 from service.kit.patience import patience
 from service.pricing.registry import PriceBooks
 
@@ -117,9 +117,9 @@ class CheckService:
         asked = Asked(
             request,
             complete_dimensions(request.dimensions, known, caller.pinned),
-            request.request_id or new_id().hex,
+            request.request_id or new_id_text(),
             fingerprint_of(request, caller.pinned) if request.wants_hold else "",
-            new_id().hex if request.wants_hold else "",
+            new_id_text() if request.wants_hold else "",
         )
         config = self._configs.find(caller.tenant_id) or await self._get_config(caller.tenant_id)
         return self._put(asked, config, self._clock())

@@ -109,3 +109,11 @@ async def test_api_pages_load_nothing_from_elsewhere(client: httpx.AsyncClient):
     assert "http://" not in page
     assert "https://" not in page
     assert (await client.get("/openapi.yaml")).text.startswith("openapi: 3.1")
+
+
+async def test_methods_a_client_makes_up_are_counted_as_one(client: httpx.AsyncClient):
+    for number in range(3):
+        await client.request(f"INVENTED{number}", "/health/live")
+    metrics = (await client.get("/metrics")).text
+    assert 'method="other"' in metrics
+    assert "INVENTED" not in metrics
