@@ -17,6 +17,7 @@ from service.events.litellm_answer import (
     AnswerPart,
     BuiltInTools,
     Choice,
+    GuardrailRun,
     ModelParameters,
     OutputItem,
     SearchOptions,
@@ -60,10 +61,11 @@ _OBJECTS_IN_RAW: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     "choices": (Choice,),
     "results": (SessionEvent,),
     "tools": (Tool,),
+    "guardrail_information": (GuardrailRun,),
 }
-_MAPS_IN_RAW: Final = frozenset({"additional_costs", "quantities", "tool_name_to_cost_per_query"})
+_MAPS_IN_RAW: Final = frozenset({"additional_costs", "quantities", "tool_name_to_cost_per_query", "guardrail_usage"})
 # Lists of objects that are looked at one by one.
-_LISTS: Final = frozenset({"output", "choices", "results", "tools", "annotations"})
+_LISTS: Final = frozenset({"output", "choices", "results", "tools", "annotations", "guardrail_information"})
 # Only their length is ever read: what is in them is content.
 _COUNTED: Final = frozenset({"data", "pages", "query"})
 _MAX_COUNTED: Final = 4096

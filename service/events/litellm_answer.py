@@ -4,7 +4,9 @@ Nobody promised what these parts look like: one in a strange shape is as good as
 is skipped undecoded; of lists only their length and the types of their items are looked at.
 """
 
+from collections.abc import Iterator
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,6 +19,10 @@ T = TypeVar("T")
 
 # Longer lists are not counted: one of tiny items would take some 20 times its length of memory.
 MAX_COUNTED_BYTES: Final = 8 << 20
+
+_MAX_GUARDRAILS: Final = 32
+_MAX_POLICIES: Final = 32
+_LONGEST_POLICY: Final = 64
 
 Number = int | float | None
 
@@ -128,6 +134,12 @@ class ToolUsage(msgspec.Struct, frozen=True, gc=False):
     web_search: SearchUsage | None = None
 
 
+class GuardrailRun(msgspec.Struct, frozen=True, gc=False):
+    """What a guardrail counted, by its policies."""
+
+    guardrail_usage: dict[str, Number] | None = None
+
+
 class SearchOptions(msgspec.Struct, frozen=True, gc=False):
     """How a web search was asked for."""
 
@@ -165,6 +177,7 @@ _META = msgspec.json.Decoder(AnswerMeta)
 _USAGE_INFO = msgspec.json.Decoder(UsageInfo)
 _TOOL_USAGE = msgspec.json.Decoder(ToolUsage)
 _BUILT_IN_TOOLS = msgspec.json.Decoder(BuiltInTools)
+_GUARDRAILS = msgspec.json.Decoder(list[GuardrailRun])
 _PARAMETERS = msgspec.json.Decoder(ModelParameters)
 _SEARCH_OPTIONS = msgspec.json.Decoder(SearchOptions)
 
@@ -258,6 +271,15 @@ def sum_transcribed_seconds(results: msgspec.Raw) -> Decimal:
         if event.type == _TRANSCRIBED and event.usage is not None:
             total = EXACT.add(total, find_quantity(event.usage.seconds))
     return total
+
+
+def list_guardrail_units(guardrail_information: msgspec.Raw) -> Iterator[tuple[str, Number]]:
+    """Yield each policy's name and what a guardrail counted for it."""
+    for run in _open_list(_GUARDRAILS, guardrail_information)[:_MAX_GUARDRAILS]:
+        policies = (run.guardrail_usage or {}).items()
+        yield from islice(
+            ((policy, count) for policy, count in policies if len(policy) <= _LONGEST_POLICY), _MAX_POLICIES
+        )
 
 
 def open_usage(usage: msgspec.Raw) -> UsagePart | None:

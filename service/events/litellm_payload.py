@@ -196,6 +196,7 @@ class Payload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     model_map_information: PriceMapPart | None = None
     model_parameters: msgspec.Raw = EMPTY
     standard_built_in_tools_params: msgspec.Raw = EMPTY
+    guardrail_information: msgspec.Raw = EMPTY
     response: msgspec.Raw = EMPTY
     response_cost_failure_debug_info: msgspec.Raw = EMPTY
     zero_cost_diagnostic: msgspec.Raw = EMPTY

@@ -4,18 +4,20 @@ Where shapes repeat a quantity, the first that says something counts; they are n
 `tallygate.quantities` comes before all of them. What the event shows as used but quantifies nowhere is named.
 """
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 
 from service.events import problems
-from service.events.fields import check_quantity, decode_part, find_number, find_quantity, read_quantity
+from service.events.fields import check_quantity, decode_part, find_number, find_quantity, read_count, read_quantity
 from service.events.litellm_answer import (
     AnswerPart,
     ModelParameters,
     count_items,
     count_values,
+    list_guardrail_units,
     open_answer,
     open_billed_units,
     open_parameters,
@@ -34,9 +36,12 @@ Found = dict[str, Decimal]
 
 _ADDED: Final = "tallygate.quantities"
 _MAX_ADDED_BYTES: Final = 16_384
+_LONGEST_NAME: Final = 100
+_NULL_BYTES: Final = len("null")
 _ADDED_QUANTITIES = msgspec.json.Decoder(dict[str, Decimal])
 # Names an adapter may use: those of lines that are derived from something else are none.
 _NAMES: Final = units.UNIT_OF.keys() - {units.OUTPUT_PIXELS, units.CALL_SECONDS, units.REQUESTS}
+_GUARDRAIL_PREFIX: Final = units.qualified(units.GUARDRAIL_UNITS, "")
 
 _IN: Final = "prompt_tokens_details"
 _FROM_INPUTS: Final = (
@@ -87,6 +92,7 @@ def read_used(
         or tool_usage_usd
         or parts.kind.quantity is not None
         or parts.added.quantities is not EMPTY
+        or memoryview(parts.payload.guardrail_information).nbytes > _NULL_BYTES
         or may_have_tools(parts)
     )
     return _NOTHING if is_plain else _Reading(parts, counts, has_tokens).read(has_other_costs, tool_usage_usd)
@@ -119,7 +125,7 @@ class _Reading:
         tools = read_tools(self._parts, self._counts, self._answer, tool_usage_usd=tool_usage_usd)
         unmeasured += tools.unmeasured
         added = _read_added(self._parts.added.quantities)
-        all_found = found | tools.found | added
+        all_found = found | tools.found | self._read_guardrails() | added
         if tool_usage_usd and not units.TOOLS & all_found.keys():
             unmeasured.append(OTHER_TOOLS)
         return Used(
@@ -147,35 +153,39 @@ class _Reading:
 
     def _read_answer(self, quantity: str) -> None:
         """Look for what the call is priced by where the usage object did not tell it."""
-        answer, parameters = self._answer, self._parameters
-        match quantity:
-            case units.OUTPUT_IMAGES if quantity not in self._found:
-                self._add(quantity, Decimal(count_items(answer.data)) or find_quantity(parameters.n))
-            case units.INPUT_AUDIO_SECONDS if quantity not in self._found:
-                self._add(quantity, find_quantity(answer.duration) or self._transcribed_seconds())
-            case units.OUTPUT_VIDEO_SECONDS if quantity not in self._found:
-                seconds = find_quantity(answer.seconds) or find_quantity(parameters.seconds)
-                self._add(quantity, EXACT.multiply(seconds, self._number_of_videos()))
-            case units.PAGES:
-                self._read_pages()
-            case units.QUERIES:
-                self._read_queries()
+        reader = _READERS.get(quantity)
+        if reader is not None and quantity not in self._found:
+            reader(self)
+
+    def read_images(self) -> None:
+        """Find how many images were made."""
+        answered = Decimal(count_items(self._answer.data))
+        self._add(units.OUTPUT_IMAGES, answered or find_quantity(self._parameters.n))
+
+    def read_recording(self) -> None:
+        """Find how long a recording is, or what a session transcribed that did nothing else."""
+        seconds = find_quantity(self._answer.duration)
+        if not seconds and not self._has_tokens:
+            seconds = sum_transcribed_seconds(self._answer.results)
+            if seconds and OTHER_COSTS in self._unmeasured:
+                # The gateway shows the cost of just that.
+                self._unmeasured.remove(OTHER_COSTS)
+        self._add(units.INPUT_AUDIO_SECONDS, seconds)
+
+    def read_films(self) -> None:
+        """Find how long a film is, or several are together."""
+        seconds = find_quantity(self._answer.seconds) or find_quantity(self._parameters.seconds)
+        self._add(units.OUTPUT_VIDEO_SECONDS, EXACT.multiply(seconds, self._number_of_videos()))
 
     def _add(self, unit: str, quantity: Decimal) -> None:
         if quantity:
             self._found.setdefault(unit, quantity)
 
     def _number_of_videos(self) -> Decimal:
-        return read_quantity(self._counts.part.video_count, self._counts.path, "video_count") or Decimal(1)
+        return Decimal(read_count(self._counts.part.video_count, self._counts.path, "video_count") or 1)
 
-    def _transcribed_seconds(self) -> Decimal:
-        """Return how much a session transcribed that did nothing else: just that is the gateway's additional cost."""
-        seconds = ZERO if self._has_tokens else sum_transcribed_seconds(self._answer.results)
-        if seconds and OTHER_COSTS in self._unmeasured:
-            self._unmeasured.remove(OTHER_COSTS)
-        return seconds
-
-    def _read_pages(self) -> None:
+    def read_pages(self) -> None:
+        """Find how many pages were read."""
         info = open_usage_info(self._answer.usage_info)
         self._add(units.PAGES, find_number(info.pages_processed))
         self._add(units.ANNOTATED_PAGES, find_number(info.pages_processed_annotation))
@@ -183,12 +193,30 @@ class _Reading:
         if not self._found:
             self._add(units.PAGES, Decimal(count_items(self._answer.pages)))
 
-    def _read_queries(self) -> None:
+    def _read_guardrails(self) -> Found:
+        """Return the units of all guardrails that ran, by policy: each policy has a price of its own."""
+        used: Found = {}
+        for policy, count in list_guardrail_units(self._parts.payload.guardrail_information):
+            name = units.qualified(units.GUARDRAIL_UNITS, policy)
+            used[name] = EXACT.add(used.get(name, ZERO), find_number(count))
+        return used
+
+    def read_queries(self) -> None:
+        """Find how many queries were made, and the tokens a reranker bills instead."""
         billed = open_billed_units(self._answer.meta)
         asked = max(count_values(self._parameters.query), self._parts.kind.least)
         self._add(units.QUERIES, find_number(billed.search_units) or Decimal(asked))
         if not self._has_tokens:
             self._input_tokens = int(find_number(billed.total_tokens))
+
+
+_READERS: Final[dict[str, Callable[[_Reading], None]]] = {
+    units.OUTPUT_IMAGES: _Reading.read_images,
+    units.INPUT_AUDIO_SECONDS: _Reading.read_recording,
+    units.OUTPUT_VIDEO_SECONDS: _Reading.read_films,
+    units.PAGES: _Reading.read_pages,
+    units.QUERIES: _Reading.read_queries,
+}
 
 
 def _read_added(raw: msgspec.Raw) -> Found:
@@ -199,12 +227,11 @@ def _read_added(raw: msgspec.Raw) -> Found:
         raise RefusedEventError(problems.LIST_TOO_LONG, f"More than {_MAX_ADDED_BYTES} bytes.", _ADDED)
     added = decode_part(_ADDED_QUANTITIES, raw, _ADDED)
     for name in added:
-        if name not in _NAMES and not name.startswith(units.qualified(units.GUARDRAIL_UNITS, "")):
+        if len(name) > _LONGEST_NAME or (name not in _NAMES and not name.startswith(_GUARDRAIL_PREFIX)):
             known = ", ".join(sorted(_NAMES))
-            raise RefusedEventError(
-                problems.INVALID_FIELD, f"No quantity has this name; known are {known}.", f"{_ADDED}.{name[:100]}"
-            )
-    return {name: check_quantity(amount, _ADDED, name[:100]) for name, amount in added.items()}
+            detail = f"No quantity has this name; known are {known}, {_GUARDRAIL_PREFIX}<policy>."
+            raise RefusedEventError(problems.INVALID_FIELD, detail, f"{_ADDED}.{name[:_LONGEST_NAME]}")
+    return {name: check_quantity(amount, _ADDED, name) for name, amount in added.items()}
 
 
 def _without(unmeasured: list[str], added: Found) -> tuple[str, ...]:
