@@ -107,10 +107,13 @@ class TenantController(Controller):
         responses=problem_responses(400, 401, 403, 409, 422, 503),
     )
     async def create_tenant(
-        self, data: JSONBody[TenantRequest], tenant_service: NamedDependency[TenantService]
+        self,
+        data: JSONBody[TenantRequest],
+        caller: NamedDependency[Caller],
+        tenant_service: NamedDependency[TenantService],
     ) -> CreatedTenant:
         """Create a tenant that shares nothing with any other."""
-        tenant, token = await tenant_service.create(data.id, data.name)
+        tenant, token = await tenant_service.create(data.id, data.name, caller)
         return created_tenant(tenant, token.row.token_id, token.text)
 
     @get(operation_id="list_tenants", summary="List tenants by id", responses=problem_responses(*_LIST_PROBLEMS))
@@ -152,7 +155,9 @@ class SettingsController(Controller):
     ) -> SettingsView:
         """Change what is named, leave the rest; null goes back to the default."""
         enforcement = None if data.enforcement is UNSET else data.enforcement
-        changed = await settings_service.change(caller.tenant_id, enforcement=enforcement, changes=data.changes())
+        changed = await settings_service.change(
+            caller.tenant_id, enforcement=enforcement, changes=data.changes(), author=caller.author
+        )
         return settings_view(changed)
 
 

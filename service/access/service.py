@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+import msgspec
 from psycopg import AsyncConnection
 
 from service.access import repository
@@ -26,6 +27,7 @@ from service.access.tokens import (
     new_token_text,
     token_digest,
 )
+from service.audit.repository import COMMAND_LINE, Document, record
 from service.db.pools import PostgresPool, connected
 from service.errors import AlreadyExists, Forbidden, InvalidInput, NotFound
 from service.kit.clock import utc_now
@@ -71,7 +73,7 @@ class TokenService:
         async with connected(self._pool) as connection, connection.transaction():
             if await repository.load_tenant(connection, tenant_id) is None:
                 raise NotFound(f"There is no tenant {tenant_id!r}.")
-            return await _insert_token(connection, tenant_id, terms)
+            return await _insert_token(connection, tenant_id, terms, _author(creator))
 
     async def list_page(
         self, tenant_id: str, *, include_revoked: bool, after: tuple[datetime, UUID] | None, limit: int
@@ -91,6 +93,10 @@ class TokenService:
             if token.is_operator and revoker is not None and not revoker.is_operator:
                 raise Forbidden("Only an operator can revoke an operator's token.")
             digest = await repository.revoke_token(connection, tenant_id, token_id)
+            if digest is not None:
+                await _record(
+                    connection, tenant_id, _author(revoker), "token.revoked", token_id, _terms_of(token), None
+                )
         if digest is not None:
             self._forget(digest)
 
@@ -106,7 +112,9 @@ class TenantService:
         async with connected(self._pool) as connection:
             return await repository.list_tenants(connection, after=after, limit=limit)
 
-    async def create(self, tenant_id: str, name: str | None) -> tuple[TenantRow, NewToken]:
+    async def create(
+        self, tenant_id: str, name: str | None, creator: Caller | None = None
+    ) -> tuple[TenantRow, NewToken]:
         """Create a tenant with its first admin token. Raises InvalidInput, AlreadyExists."""
         name = tenant_id if name is None else name
         _check_tenant(tenant_id, name)
@@ -115,7 +123,9 @@ class TenantService:
             if tenant is None:
                 raise AlreadyExists(f"There is a tenant {tenant_id!r} already.", field="id")
             terms = TokenTerms(name="first admin token", roles=ROLES)
-            return tenant, await _insert_token(connection, tenant_id, terms)
+            author = _author(creator)
+            await _record(connection, tenant_id, author, "tenant.created", tenant_id, None, {"name": name})
+            return tenant, await _insert_token(connection, tenant_id, terms, author)
 
 
 class SettingsService:
@@ -130,7 +140,14 @@ class SettingsService:
         async with connected(self._pool) as connection:
             return await _get_tenant(connection, tenant_id)
 
-    async def change(self, tenant_id: str, *, enforcement: Enforcement | None, changes: dict[str, Any]) -> TenantRow:
+    async def change(
+        self,
+        tenant_id: str,
+        *,
+        enforcement: Enforcement | None,
+        changes: dict[str, Any],
+        author: str = COMMAND_LINE,
+    ) -> TenantRow:
         """Change the settings everywhere at once; None goes back to a default. Raises InvalidInput with the field."""
         if enforcement is None and not changes:
             return await self.get(tenant_id)
@@ -138,7 +155,10 @@ class SettingsService:
             tenant = await _get_tenant(connection, tenant_id)
             document = merge_settings(tenant.document, changes)
             await repository.store_settings(connection, tenant_id, enforcement, document)
-            return await _get_tenant(connection, tenant_id)
+            changed = await _get_tenant(connection, tenant_id)
+            before, after = _settings_of(tenant), _settings_of(changed)
+            await _record(connection, tenant_id, author, "settings.changed", tenant_id, before, after)
+            return changed
 
 
 def _check_tenant(tenant_id: str, name: str) -> None:
@@ -149,10 +169,46 @@ def _check_tenant(tenant_id: str, name: str) -> None:
         raise InvalidInput(f"A tenant is named in 1 to {MAX_NAME_LENGTH} printable characters.", field="name")
 
 
-async def _insert_token(connection: AsyncConnection[Any], tenant_id: str, terms: TokenTerms) -> NewToken:
+async def _insert_token(connection: AsyncConnection[Any], tenant_id: str, terms: TokenTerms, author: str) -> NewToken:
     text = new_token_text()
     row = await repository.insert_token(connection, tenant_id, new_id(), token_digest(text), terms)
+    await _record(connection, tenant_id, author, "token.created", row.token_id, None, _terms_of(row))
     return NewToken(row, text)
+
+
+def _author(caller: Caller | None) -> str:
+    return COMMAND_LINE if caller is None else caller.author
+
+
+def _terms_of(token: TokenRow) -> dict[str, Any]:
+    """Return what a token may do; its text and digest are in no row."""
+    kept = ("name", "roles", "is_operator", "scope", "pinned", "trusted_headers", "reserve", "on_unresolved")
+    return {name: getattr(token, name) for name in (*kept, "expires_at")}
+
+
+def _settings_of(tenant: TenantRow) -> dict[str, Any]:
+    return {"enforcement": tenant.enforcement, **msgspec.structs.asdict(tenant.settings)}
+
+
+async def _record(
+    connection: AsyncConnection[Any],
+    tenant_id: str,
+    author: str,
+    action: str,
+    subject_id: object,
+    before: Document | None,
+    after: Document | None,
+) -> None:
+    await record(
+        connection,
+        tenant_id,
+        changed_by=author,
+        action=action,
+        subject_type=action.partition(".")[0],
+        subject_id=str(subject_id),
+        before=before,
+        after=after,
+    )
 
 
 async def _get_tenant(connection: AsyncConnection[Any], tenant_id: str) -> TenantRow:

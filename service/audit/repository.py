@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -30,6 +30,9 @@ WHERE tenant_id = %(tenant_id)s
 ORDER BY entry_id DESC
 LIMIT %(limit)s
 """
+
+# Whoever reaches the database may do anything there, without a token.
+COMMAND_LINE: Final = "command line"
 
 Document = Mapping[str, Any]
 

@@ -80,7 +80,9 @@ class BudgetController(Controller):
         seeding_wait_ms: _SeedingWait = 1_000,
     ) -> BudgetView:
         """Create a budget. It is enforced from now on and comes to count what its present window has seen already."""
-        budget = await budget_service.create(caller.tenant_id, data.to_new_draft(), wait_seconds=seeding_wait_ms / 1000)
+        budget = await budget_service.create(
+            caller.tenant_id, data.to_new_draft(), wait_seconds=seeding_wait_ms / 1000, author=caller.author
+        )
         return budget_view(budget)
 
     @put(
@@ -101,7 +103,9 @@ class BudgetController(Controller):
         """Answer 201 for a new budget, else 200. Another match or period archives the budget and makes a new one."""
         if data.slug is not None and data.slug != budget:
             raise InvalidInput("The slug is the one of the path, or left out.", field="slug")
-        stored = await budget_service.put(caller.tenant_id, data.to_draft(budget), wait_seconds=seeding_wait_ms / 1000)
+        stored = await budget_service.put(
+            caller.tenant_id, data.to_draft(budget), wait_seconds=seeding_wait_ms / 1000, author=caller.author
+        )
         status = HTTP_201_CREATED if stored.is_new else HTTP_200_OK
         return Response(budget_view(stored.budget), status_code=status)
 
@@ -164,7 +168,9 @@ class BudgetController(Controller):
         budget_service: NamedDependency[BudgetService],
     ) -> BudgetView:
         """Change terms in place: what was spent stays spent. Another match or period is another budget: PUT it."""
-        changed = await budget_service.change_terms(caller.tenant_id, budget_key(budget), data.to_changes())
+        changed = await budget_service.change_terms(
+            caller.tenant_id, budget_key(budget), data.to_changes(), author=caller.author
+        )
         return budget_view(changed)
 
     @delete(
@@ -178,7 +184,7 @@ class BudgetController(Controller):
         self, budget: _Key, caller: NamedDependency[Caller], budget_service: NamedDependency[BudgetService]
     ) -> None:
         """Stop enforcing and counting; the budget and its windows stay readable by its id."""
-        await budget_service.archive(caller.tenant_id, budget_key(budget))
+        await budget_service.archive(caller.tenant_id, budget_key(budget), author=caller.author)
 
     @get(
         "/{budget:str}/windows",

@@ -16,12 +16,14 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import PoolTimeout
 
+from service.audit.repository import COMMAND_LINE
 from service.budgets import repository
 from service.budgets.budget import Budget, BudgetDraft, BudgetTerms, State
 from service.budgets.period import LifetimePeriod, Window, window_of
 from service.budgets.repository import Scope, WindowRow
 from service.budgets.seeding import BudgetSeeder, ConfigChanges
 from service.budgets.subject import subject_text, subject_values
+from service.budgets.trail import record_change
 from service.db.pools import PostgresPool
 from service.errors import AlreadyExists, InvalidInput, NotFound, StateConflict, Unavailable
 from service.kit.clock import monotonic
@@ -79,7 +81,9 @@ class BudgetService:
         self._seeder = seeder
         self._holds = holds
 
-    async def create(self, tenant_id: str, draft: BudgetDraft, *, wait_seconds: float) -> Budget:
+    async def create(
+        self, tenant_id: str, draft: BudgetDraft, *, wait_seconds: float, author: str = COMMAND_LINE
+    ) -> Budget:
         """Create a budget; wait so long at most for it to be seeded. Raises AlreadyExists for a taken slug."""
         async with self._configs.change(tenant_id) as (connection, version):
             if await repository.find_budget(connection, tenant_id, draft.slug) is not None:
@@ -87,9 +91,12 @@ class BudgetService:
                     f"There is a budget {draft.slug!r}; PUT changes or replaces it.", code="slug_taken", field="slug"
                 )
             budget = await _insert(connection, tenant_id, draft, version)
+            await record_change(connection, author, None, budget)
         return await self._seeded(budget, wait_seconds)
 
-    async def put(self, tenant_id: str, draft: BudgetDraft, *, wait_seconds: float) -> StoredBudget:
+    async def put(
+        self, tenant_id: str, draft: BudgetDraft, *, wait_seconds: float, author: str = COMMAND_LINE
+    ) -> StoredBudget:
         """Make the budget of a slug be as the draft says; the same again changes nothing.
 
         Another match or period archives the budget and creates another one in its place.
@@ -99,11 +106,13 @@ class BudgetService:
         if present is not None and _is_as(present, draft):
             return StoredBudget(present, is_new=False)
         async with self._configs.change(tenant_id) as (connection, version):
-            stored = await _put(connection, tenant_id, draft, version)
+            stored = await _put(connection, tenant_id, draft, version, author)
         budget = await self._seeded(stored.budget, wait_seconds) if stored.is_new else stored.budget
         return StoredBudget(budget, stored.is_new)
 
-    async def change_terms(self, tenant_id: str, key: UUID | str, changes: dict[str, Any]) -> Budget:
+    async def change_terms(
+        self, tenant_id: str, key: UUID | str, changes: dict[str, Any], *, author: str = COMMAND_LINE
+    ) -> Budget:
         """Change some terms in place. Raises NotFound, StateConflict (`budget_archived`)."""
         budget = await self.get(tenant_id, key)
         if msgspec.structs.replace(budget.terms, **changes) == budget.terms and budget.state != "archived":
@@ -112,15 +121,18 @@ class BudgetService:
             # Once more, under the lock: terms somebody changed meanwhile and this request does not name stay.
             budget = await _find_live(connection, tenant_id, budget.budget_id)
             terms: BudgetTerms = msgspec.structs.replace(budget.terms, **changes)
-            return await repository.store_terms(connection, budget, terms, version)
+            changed = await repository.store_terms(connection, budget, terms, version)
+            await record_change(connection, author, budget, changed)
+            return changed
 
-    async def archive(self, tenant_id: str, key: UUID | str) -> None:
+    async def archive(self, tenant_id: str, key: UUID | str, *, author: str = COMMAND_LINE) -> None:
         """Archive a budget; doing it again by its id changes nothing. Raises NotFound."""
         budget = await self.get(tenant_id, key)
         if budget.state == "archived":
             return
         async with self._configs.change(tenant_id) as (connection, version):
             await repository.archive(connection, budget, version)
+            await record_change(connection, author, budget, None)
 
     async def get(self, tenant_id: str, key: UUID | str, scope: Scope | None = None) -> Budget:
         """Return the budget of an id, archived or not, or the live one of a slug. Raises NotFound."""
@@ -223,13 +235,20 @@ async def _insert(connection: AsyncConnection[Any], tenant_id: str, draft: Budge
     )
 
 
-async def _put(connection: AsyncConnection[Any], tenant_id: str, draft: BudgetDraft, version: int) -> StoredBudget:
+async def _put(
+    connection: AsyncConnection[Any], tenant_id: str, draft: BudgetDraft, version: int, author: str
+) -> StoredBudget:
     present = await repository.find_budget(connection, tenant_id, draft.slug)
     if present is not None and present.match == draft.match and present.period == draft.period:
-        return StoredBudget(await repository.store_terms(connection, present, draft.terms, version), is_new=False)
+        changed = await repository.store_terms(connection, present, draft.terms, version)
+        await record_change(connection, author, present, changed)
+        return StoredBudget(changed, is_new=False)
     if present is not None:
         await repository.archive(connection, present, version)
-    return StoredBudget(await _insert(connection, tenant_id, draft, version), is_new=True)
+        await record_change(connection, author, present, None)
+    budget = await _insert(connection, tenant_id, draft, version)
+    await record_change(connection, author, None, budget)
+    return StoredBudget(budget, is_new=True)
 
 
 async def _find_live(connection: AsyncConnection[Any], tenant_id: str, budget_id: UUID) -> Budget:

@@ -54,7 +54,7 @@ class AliasController(Controller):
         alias_service: NamedDependency[AliasService],
     ) -> AliasView:
         """Declare an alias: checks and events that occur from now on follow, recorded charges stay as they are."""
-        return alias_view(await alias_service.declare(caller.tenant_id, data.to_rule()))
+        return alias_view(await alias_service.declare(caller.tenant_id, data.to_rule(), author=caller.author))
 
     @get(
         guards=[requires("read")],
@@ -89,7 +89,7 @@ class AliasController(Controller):
         self, alias_id: FromPath[UUID], caller: NamedDependency[Caller], alias_service: NamedDependency[AliasService]
     ) -> None:
         """Delete an alias; recorded charges stay as they are."""
-        await alias_service.withdraw(caller.tenant_id, alias_id)
+        await alias_service.withdraw(caller.tenant_id, alias_id, author=caller.author)
 
     @delete(
         guards=[requires("admin")],
@@ -101,7 +101,7 @@ class AliasController(Controller):
         self, caller: NamedDependency[Caller], alias_service: NamedDependency[AliasService], alias: _WholeAlias
     ) -> None:
         """Delete an alias with all its dates; names with slashes cannot be part of a path."""
-        await alias_service.withdraw_named(caller.tenant_id, checked_text(alias, "alias"))
+        await alias_service.withdraw_named(caller.tenant_id, checked_text(alias, "alias"), author=caller.author)
 
 
 class KeyController(Controller):
@@ -153,7 +153,9 @@ class KeyController(Controller):
     ) -> KeyView:
         """Declare a key instead of whatever was declared of it before; what was learned stays beside it."""
         facts = data.to_facts()
-        known = await key_service.declare(caller.tenant_id, checked_api_key(api_key), facts, is_blocked=data.blocked)
+        known = await key_service.declare(
+            caller.tenant_id, checked_api_key(api_key), facts, is_blocked=data.blocked, author=caller.author
+        )
         return key_view(known)
 
     @delete(
@@ -166,7 +168,7 @@ class KeyController(Controller):
         self, api_key: _ApiKey, caller: NamedDependency[Caller], key_service: NamedDependency[KeyService]
     ) -> None:
         """Forget what was declared and learned of a key; its next event teaches anew."""
-        await key_service.delete(caller.tenant_id, checked_api_key(api_key))
+        await key_service.delete(caller.tenant_id, checked_api_key(api_key), author=caller.author)
 
 
 def _decode_alias_position(cursor: str) -> UUID:

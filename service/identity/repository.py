@@ -32,8 +32,10 @@ _INSERT_ALIAS = (
     "INSERT INTO model_alias (tenant_id, alias_id, alias, model, effective_from, effective_to)"
     f" VALUES (%s, %s, %s, %s, %s, %s) RETURNING {_ALIAS_COLUMNS}"
 )
-_DELETE_ALIAS = "DELETE FROM model_alias WHERE tenant_id = %s AND alias_id = %s"
-_DELETE_ALIASES_NAMED = "DELETE FROM model_alias WHERE tenant_id = %s AND lower(alias) = lower(%s)"
+_DELETE_ALIAS = f"DELETE FROM model_alias WHERE tenant_id = %s AND alias_id = %s RETURNING {_ALIAS_COLUMNS}"
+_DELETE_ALIASES_NAMED = (
+    f"DELETE FROM model_alias WHERE tenant_id = %s AND lower(alias) = lower(%s) RETURNING {_ALIAS_COLUMNS}"
+)
 
 _KEY_COLUMNS = (
     'api_key, is_declared, team, "user", organization, project, alias, blocked,'
@@ -46,6 +48,12 @@ _FIND_KEYS = (
 )
 _FIND_KEY = f"SELECT {_KEY_COLUMNS} FROM key_record WHERE tenant_id = %s AND api_key = %s"
 _LIST_KEYS = f"SELECT {_KEY_COLUMNS} FROM key_record WHERE tenant_id = %s AND api_key > %s ORDER BY api_key LIMIT %s"
+# A lookup per tenant by the primary key; a planner left alone might read the whole table.
+_FIND_KEY_OWNERS = (
+    f"SELECT tenant.tenant_id, known.* FROM tenant CROSS JOIN LATERAL (SELECT {_KEY_COLUMNS} FROM key_record"
+    " WHERE key_record.tenant_id = tenant.tenant_id AND key_record.api_key = %(api_key)s LIMIT 1) AS known"
+    " WHERE %(tenant_id)s::text IS NULL OR tenant.tenant_id = %(tenant_id)s ORDER BY tenant.tenant_id LIMIT %(most)s"
+)
 _DECLARE_KEY = (
     'INSERT INTO key_record (tenant_id, api_key, is_declared, team, "user", organization, project, alias, blocked)'
     " VALUES (%s, %s, true, %s, %s, %s, %s, %s, %s)"
@@ -98,14 +106,14 @@ async def insert_alias(connection: AsyncConnection[Any], tenant_id: str, alias_i
     return AliasRow(**row)
 
 
-async def delete_alias(connection: AsyncConnection[Any], tenant_id: str, alias_id: UUID) -> int:
-    """Delete an alias and return how many there were."""
-    return (await connection.execute(_DELETE_ALIAS, (tenant_id, alias_id))).rowcount
+async def delete_alias(connection: AsyncConnection[Any], tenant_id: str, alias_id: UUID) -> list[AliasRow]:
+    """Delete an alias and return what there was."""
+    return [AliasRow(**row) for row in await _fetch_all(connection, _DELETE_ALIAS, (tenant_id, alias_id))]
 
 
-async def delete_aliases_named(connection: AsyncConnection[Any], tenant_id: str, alias: str) -> int:
-    """Delete an alias at all its dates and return how many there were."""
-    return (await connection.execute(_DELETE_ALIASES_NAMED, (tenant_id, alias))).rowcount
+async def delete_aliases_named(connection: AsyncConnection[Any], tenant_id: str, alias: str) -> list[AliasRow]:
+    """Delete an alias at all its dates and return what there was."""
+    return [AliasRow(**row) for row in await _fetch_all(connection, _DELETE_ALIASES_NAMED, (tenant_id, alias))]
 
 
 async def find_keys(
@@ -121,6 +129,15 @@ async def find_key(connection: AsyncConnection[Any], tenant_id: str, api_key: st
     """Return what is known of one key."""
     row = await _fetch_one(connection, _FIND_KEY, (tenant_id, api_key))
     return None if row is None else _known_key(row)
+
+
+async def find_key_owners(
+    connection: AsyncConnection[Any], api_key: str, *, tenant_id: str | None, most: int
+) -> list[tuple[str, KnownKey]]:
+    """Return the tenants that know a key, with what they know of it; `tenant_id` narrows to one."""
+    parameters = {"api_key": api_key, "tenant_id": tenant_id, "most": most}
+    rows = await _fetch_all(connection, _FIND_KEY_OWNERS, parameters)
+    return [(row["tenant_id"], _known_key(row)) for row in rows]
 
 
 async def list_keys(connection: AsyncConnection[Any], tenant_id: str, *, after: str, limit: int) -> list[KnownKey]:

@@ -9,8 +9,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from psycopg import AsyncConnection
 
+from service.audit.repository import COMMAND_LINE, record
 from service.db.pools import PostgresPool, connected
 from service.errors import AlreadyExists, NotFound, StateConflict
 from service.identity import repository
@@ -36,7 +38,7 @@ class AliasService:
         async with connected(self._pool) as connection:
             return await repository.list_aliases(connection, tenant_id, alias=alias, after=after, limit=limit)
 
-    async def declare(self, tenant_id: str, rule: Alias) -> AliasRow:
+    async def declare(self, tenant_id: str, rule: Alias, *, author: str = COMMAND_LINE) -> AliasRow:
         """Declare an alias. Raises AlreadyExists while the name is taken, StateConflict if it led back to itself."""
         async with self._change(tenant_id) as (connection, _):
             rules = [row.rule for row in await repository.fetch_aliases(connection, tenant_id)]
@@ -49,19 +51,27 @@ class AliasService:
                     code="alias_circle",
                     field="model",
                 )
-            return await repository.insert_alias(connection, tenant_id, new_id(), rule)
+            row = await repository.insert_alias(connection, tenant_id, new_id(), rule)
+            await _record_alias(connection, tenant_id, author, "created", row)
+        return row
 
-    async def withdraw(self, tenant_id: str, alias_id: UUID) -> None:
+    async def withdraw(self, tenant_id: str, alias_id: UUID, *, author: str = COMMAND_LINE) -> None:
         """Delete an alias as if it had never been declared. Raises NotFound."""
         async with self._change(tenant_id) as (connection, _):
-            if not await repository.delete_alias(connection, tenant_id, alias_id):
+            rows = await repository.delete_alias(connection, tenant_id, alias_id)
+            if not rows:
                 raise NotFound(f"There is no alias with the id {alias_id}.")
+            for row in rows:
+                await _record_alias(connection, tenant_id, author, "deleted", row)
 
-    async def withdraw_named(self, tenant_id: str, alias: str) -> None:
+    async def withdraw_named(self, tenant_id: str, alias: str, *, author: str = COMMAND_LINE) -> None:
         """Delete an alias with all its dates. Raises NotFound."""
         async with self._change(tenant_id) as (connection, _):
-            if not await repository.delete_aliases_named(connection, tenant_id, alias):
+            rows = await repository.delete_aliases_named(connection, tenant_id, alias)
+            if not rows:
                 raise NotFound(f"There is no alias {alias!r}.")
+            for row in rows:
+                await _record_alias(connection, tenant_id, author, "deleted", row)
 
 
 class KeyService:
@@ -84,20 +94,75 @@ class KeyService:
             raise _unknown_key()
         return known
 
-    async def declare(self, tenant_id: str, api_key: str, facts: KeyFacts, *, is_blocked: bool) -> KnownKey:
+    async def find_owners(self, api_key: str, *, tenant_id: str | None, most: int) -> list[tuple[str, KnownKey]]:
+        """Return the tenants that know a key somebody has shown, with what they know of it."""
+        async with connected(self._pool) as connection:
+            return await repository.find_key_owners(connection, api_key, tenant_id=tenant_id, most=most)
+
+    async def declare(
+        self, tenant_id: str, api_key: str, facts: KeyFacts, *, is_blocked: bool, author: str = COMMAND_LINE
+    ) -> KnownKey:
         """Declare to whom a key belongs, instead of whatever was declared before."""
         async with connected(self._pool) as connection, connection.transaction():
+            former = await repository.find_key(connection, tenant_id, api_key)
             known = await repository.declare_key(connection, tenant_id, api_key, facts, is_blocked=is_blocked)
+            await _record_key(connection, tenant_id, author, api_key=api_key, former=former, known=known)
         self._registry.forget(tenant_id, api_key)
         return known
 
-    async def delete(self, tenant_id: str, api_key: str) -> None:
+    async def delete(self, tenant_id: str, api_key: str, *, author: str = COMMAND_LINE) -> None:
         """Forget what was declared and learned of a key; its next event teaches anew. Raises NotFound."""
         async with connected(self._pool) as connection, connection.transaction():
+            former = await repository.find_key(connection, tenant_id, api_key)
             existed = await repository.delete_key(connection, tenant_id, api_key)
+            if existed:
+                await _record_key(connection, tenant_id, author, api_key=api_key, former=former, known=None)
         self._registry.forget(tenant_id, api_key)
         if not existed:
             raise _unknown_key()
+
+
+async def _record_alias(
+    connection: AsyncConnection[Any], tenant_id: str, author: str, verb: str, row: AliasRow
+) -> None:
+    document = msgspec.structs.asdict(row.rule)
+    await record(
+        connection,
+        tenant_id,
+        changed_by=author,
+        action=f"alias.{verb}",
+        subject_type="alias",
+        subject_id=str(row.alias_id),
+        before=document if verb == "deleted" else None,
+        after=document if verb == "created" else None,
+    )
+
+
+async def _record_key(
+    connection: AsyncConnection[Any],
+    tenant_id: str,
+    author: str,
+    *,
+    api_key: str,
+    former: KnownKey | None,
+    known: KnownKey | None,
+) -> None:
+    await record(
+        connection,
+        tenant_id,
+        changed_by=author,
+        action="key.deleted" if known is None else "key.declared",
+        subject_type="key",
+        subject_id=api_key,
+        before=_key_document(former),
+        after=_key_document(known),
+    )
+
+
+def _key_document(known: KnownKey | None) -> dict[str, Any] | None:
+    if known is None or not known.is_declared:
+        return None
+    return {**msgspec.structs.asdict(known.declared), "blocked": known.is_blocked}
 
 
 def _taken(taken: Alias) -> AlreadyExists:
