@@ -5,6 +5,7 @@ learned from events.
 """
 
 from hashlib import sha256
+from typing import Final
 
 import msgspec
 
@@ -33,6 +34,9 @@ class Dimensions(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None = None
     session: str | None = None
     tags: tuple[str, ...] = ()
+
+
+NO_DIMENSIONS: Final = Dimensions()
 
 
 class CompletedDimensions(msgspec.Struct, frozen=True, kw_only=True):

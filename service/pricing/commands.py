@@ -115,9 +115,16 @@ def _print_price(book: PriceBook, price: ModelPrice) -> None:
 
 
 def _print_report(report: ImportReport) -> None:
-    priced = report.models_priced_by_tokens
-    click.echo(f"version {report.version}: {report.models:,} models, {priced:,} priced by tokens")
+    by_tokens, by_units = report.models_priced_by_tokens, report.models_priced_by_other_units
+    click.echo(
+        f"version {report.version}: {report.models:,} models, {by_tokens:,} priced by tokens, "
+        f"{by_units:,} by other units, {report.models_without_price:,} without a price"
+    )
     click.echo(f"understood: {len(report.understood_keys)} keys, {sum(report.understood_keys.values()):,} values")
+    if report.not_charged_keys:
+        click.echo("understood, but no part of a call's price:")
+        for key, known in report.not_charged_keys.items():
+            click.echo(f"  {key}: {known.count}. {known.reason}")
     if report.not_understood_keys:
         click.echo("not understood, and no part of any price:")
         for key, count in report.not_understood_keys.items():

@@ -15,8 +15,8 @@ import msgspec
 
 from service.kit.money import EXACT
 from service.kit.text import MAX_KEY_TEXT
-from service.pricing.map_entry import CostMapError, not_understood, read_entry
-from service.pricing.rate_keys import is_price_relevant, is_understood
+from service.pricing.map_entry import CostMapError, read_entry
+from service.pricing.map_keys import NOT_CHARGED, is_price_relevant, is_understood, not_charged, not_understood
 
 SNAPSHOT_FORMAT: Final = 1
 
@@ -38,14 +38,23 @@ class _Name(str):
     __slots__ = ()
 
 
+class NotCharged(msgspec.Struct, frozen=True):
+    """A key that is understood and no part of a call's price: how often the map has it, and why."""
+
+    count: int
+    reason: str
+
+
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a map: nothing price-relevant is left out silently."""
 
     version: str
     models: int
     models_priced_by_tokens: int
-    models_without_token_price: int
+    models_priced_by_other_units: int
+    models_without_price: int
     understood_keys: dict[str, int]
+    not_charged_keys: dict[str, NotCharged]
     not_understood_keys: dict[str, int]
 
 
@@ -99,13 +108,17 @@ def make_snapshot(entries: dict[str, dict[str, Any]], *, origin: str, licence: s
     prices = [read_entry(key, entry) for key, entry in compact.items()]
     models = msgspec.Raw(_ENCODER.encode(compact))
     snapshot = Snapshot(format=SNAPSHOT_FORMAT, origin=origin, licence=licence, models=models)
-    priced = sum(price.is_priced_by_tokens for price in prices)
+    by_tokens = sum(price.is_priced_by_tokens for price in prices)
+    by_other_units = sum(price.is_priced_by_other_units for price in prices)
+    uncharged = _counted(key for entry in compact.values() for key in not_charged(entry))
     report = ImportReport(
         version=snapshot.version,
         models=len(prices),
-        models_priced_by_tokens=priced,
-        models_without_token_price=len(prices) - priced,
+        models_priced_by_tokens=by_tokens,
+        models_priced_by_other_units=by_other_units,
+        models_without_price=len(prices) - by_tokens - by_other_units,
         understood_keys=_counted(key for entry in compact.values() for key in entry if is_understood(key)),
+        not_charged_keys={key: NotCharged(count, NOT_CHARGED[key]) for key, count in uncharged.items()},
         not_understood_keys=_counted(key for entry in compact.values() for key in not_understood(entry)),
     )
     # mtime=0: the time of making it is no part of a snapshot.

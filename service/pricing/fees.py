@@ -10,15 +10,18 @@ from typing import Final
 import msgspec
 
 from service.kit.money import EXACT, ZERO
-from service.pricing.price_book import PriceBook
+from service.pricing.lines import line_of
+from service.pricing.price_book import GUARDRAILS_KEY, PriceBook
 from service.pricing.rate_keys import STANDARD, TEXT_INPUT
 from service.pricing.rating_result import Line, PriceState
-from service.pricing.usage import ReportedCost
+from service.pricing.units import GUARDRAIL_UNITS
+from service.pricing.usage import ReportedCost, Usage
 
 ROUTER_FEE: Final = "Azure Model Router Flat Cost"
 GUARDRAIL_FEE: Final = "Guardrail cost"
 
 _ONE: Final = Decimal(1)
+_GUARDRAIL_PREFIX: Final = f"{GUARDRAIL_UNITS}/"
 # The state of several fees together is that of the least certain one.
 _CERTAINTY: Final[tuple[PriceState, ...]] = ("free", "priced", "reported", "unpriced")
 _FLAT_RATE: Final = (TEXT_INPUT, 0, STANDARD)
@@ -35,12 +38,32 @@ class Fees(msgspec.Struct, frozen=True):
 NO_FEES: Final = Fees((), ZERO, "free")
 
 
-def guardrail_fees(reported: ReportedCost) -> Fees:
-    """Return the guardrail's cost as the gateway reports it, if its total has it in it."""
+def guardrail_fees(usage: Usage, reported: ReportedCost, book: PriceBook) -> Fees:
+    """Return the guardrail's cost: by its units and the book, else as the gateway reports it within its total."""
+    if usage.units:
+        priced = _guardrail_units(usage, book)
+        if priced is not None:
+            return priced
     amount = reported.guardrail_usd
     if amount <= 0 or (reported.total_usd is not None and reported.total_usd < amount):
         return NO_FEES
     return Fees((_reported_line(GUARDRAIL_FEE, amount),), amount, "reported")
+
+
+def _guardrail_units(usage: Usage, book: PriceBook) -> Fees | None:
+    """Return a line for each policy whose units were counted; None when there is none, or one has no price."""
+    counted = [(unit, quantity) for unit, quantity in usage.units if unit.startswith(_GUARDRAIL_PREFIX)]
+    price = book.find(GUARDRAILS_KEY)
+    if not counted or price is None:
+        return None
+    rates = price.unit_rates()
+    if not all(unit in rates for unit, _ in counted):
+        return None
+    lines = tuple(line_of(GUARDRAIL_FEE, "unit", rates[unit], quantity) for unit, quantity in counted)
+    total = ZERO
+    for line in lines:
+        total = EXACT.add(total, line.amount_usd)
+    return Fees(lines, total, "priced" if total else "free")
 
 
 def router_fees(input_tokens: int, provider: str | None, reported: ReportedCost, book: PriceBook) -> Fees:
@@ -59,8 +82,8 @@ def router_fees(input_tokens: int, provider: str | None, reported: ReportedCost,
 
 def add_fees(first: Fees, second: Fees) -> Fees:
     """Return both together."""
-    if first is NO_FEES:
-        return second
+    if first is NO_FEES or second is NO_FEES:
+        return second if first is NO_FEES else first
     state = max(first.state, second.state, key=_CERTAINTY.index)
     return Fees((*first.lines, *second.lines), EXACT.add(first.total_usd, second.total_usd), state)
 

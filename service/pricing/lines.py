@@ -42,3 +42,17 @@ def token_lines(parts: Iterable[PricedTokens]) -> tuple[tuple[Line, ...], Decima
     finally:
         setcontext(outer)
     return tuple(lines), total
+
+
+def line_of(name: str, unit: str, rate: Rate, quantity: Decimal) -> Line:
+    """Return the line of a quantity of anything."""
+    return Line(
+        name=name,
+        quantity=quantity,
+        unit=unit,
+        rate=rate.usd,
+        amount_usd=EXACT.multiply(quantity, rate.charged_usd),
+        price_key=rate.price_key,
+        multiplier=rate.multiplier,
+        note=rate.note,
+    )

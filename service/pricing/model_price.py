@@ -12,20 +12,37 @@ from typing import NamedTuple
 import msgspec
 
 from service.kit.money import EXACT
-from service.pricing.map_entry import MapEntry, RateTable
+from service.pricing.map_entry import MapEntry
 from service.pricing.rate_keys import (
     BATCHES,
+    INPUT_KINDS,
+    OUTPUT_KINDS,
     REASONING,
     SERVICE_TIERS,
     STANDARD,
     SUBSTITUTE_OF,
     TEXT_OUTPUT,
     TOKEN_KINDS,
+    RateTable,
+)
+from service.pricing.unit_keys import kinds_of_key
+from service.pricing.units import (
+    ANNOTATED_PAGES,
+    CONTENT,
+    DOCUMENTS,
+    INPUT_CONTENT,
+    OUTPUT_CONTENT,
+    PAGES,
+    QUERIES,
+    REQUESTS,
+    TOOLS,
+    WEB_SEARCHES,
 )
 from service.pricing.usage import PricingBasis
 
 _HALF = Decimal("0.5")
 _ONE = Decimal(1)
+_INPUT_UNITS = INPUT_CONTENT | DOCUMENTS
 
 _TIER_NAMES = {tier: tier for tier in SERVICE_TIERS} | {"batch": BATCHES, "fast": "priority"}
 _STANDARD_NAMES = frozenset({"", "default", "standard", "auto", "on_demand"})
@@ -36,16 +53,17 @@ _MAX_RESOLVED = 512
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """USD per token as stated, and what is charged: `charged_usd` = `usd` x `multiplier`, exactly."""
+    """USD for one as stated, and what is charged: `charged_usd` = `usd` x `multiplier`, exactly."""
 
     usd: Decimal
     charged_usd: Decimal
     multiplier: Decimal
     price_key: str | None
     note: str | None
+    is_overridden: bool = False  # stated by the tenant, or standing in for a rate that is
 
 
-# By token kind; a kind is absent when the map has no rate for it and no rule gives one.
+# By kind of token or unit (`units`); a kind is absent when the map has no rate for it and no rule gives one.
 Rates = dict[str, Rate]
 
 
@@ -67,29 +85,71 @@ class _Stated(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
+class _Chosen(NamedTuple):
+    """The rate of a kind, its own one or one that stands in for it."""
+
+    usd: Decimal
+    notes: tuple[str, ...]
+    is_overridden: bool
+
+
 class ModelPrice:
     """All prices of one model; immutable but for the memory of what was resolved."""
 
     __slots__ = (
         "_bounds",
         "_has_multipliers",
+        "_is_configured",
         "_off_peak",
+        "_overridden",
+        "_override_note",
         "_resolved",
+        "_unit_kinds",
         "entry",
+        "has_rates",
+        "has_tiers",
+        "is_input_by_tokens",
+        "is_output_by_tokens",
+        "is_overridden",
+        "is_plain",
         "is_priced_by_tokens",
         "is_zero",
         "key",
+        "tool_kinds",
     )
 
-    def __init__(self, entry: MapEntry) -> None:
+    def __init__(
+        self,
+        entry: MapEntry,
+        *,
+        override_keys: frozenset[str] = frozenset(),
+        override_names: tuple[str, ...] = (),
+        is_configured: bool = False,
+    ) -> None:
+        """Take an entry; of one that a tenant's overrides changed, also the keys and the names of those.
+
+        `is_configured`: it is no entry of a price book but what a deployment on the gateway is configured with.
+        """
         self.entry = entry
         self.key = entry.key
         self.is_priced_by_tokens = entry.is_priced_by_tokens
+        self.is_input_by_tokens = entry.is_priced_by_tokens and entry.has_token_prices(INPUT_KINDS, _INPUT_UNITS)
+        self.is_output_by_tokens = entry.is_priced_by_tokens and entry.has_token_prices(OUTPUT_KINDS, OUTPUT_CONTENT)
+        # Tokens are all there is to charge for, unless the call used a tool or something else that is counted.
+        self.is_plain = self.is_input_by_tokens and self.is_output_by_tokens and REQUESTS not in entry.unit_kinds
         self.is_zero = entry.is_zero
-        thresholds = sorted({above for _, above, _ in entry.rates if above})
+        self.is_overridden = bool(override_keys)
+        self.has_tiers = any(tier for _, _, tier in entry.rates)
+        self.has_rates = bool(entry.all_rates or entry.unit_rates)
+        thresholds = sorted({above for _, above, _ in (*entry.rates, *entry.unit_rates) if above})
         self._bounds = [tier.up_to_tokens for tier in entry.context_tiers] or thresholds
         self._off_peak = entry.off_peak
         self._has_multipliers = bool(entry.multipliers)
+        self._unit_kinds = tuple(sorted({kind for kind, _, _ in entry.unit_rates}))
+        self.tool_kinds = tuple(kind for kind in self._unit_kinds if kind.partition("/")[0] in TOOLS)
+        self._overridden = frozenset(kind for key in override_keys for kind in kinds_of_key(key))
+        self._is_configured = is_configured
+        self._override_note = (f"override {', '.join(override_names)}",)
         self._resolved: dict[tuple[str, int, bool, tuple[str, ...], str], Rates] = {}
 
     def rates_for(self, input_tokens: int, basis: PricingBasis, occurred_at: datetime | None, rule: str) -> Rates:
@@ -106,6 +166,10 @@ class ModelPrice:
             rule,
         )
         return self._resolved.get(selection) or self._resolve(_Selection(*selection))
+
+    def charges(self, kind: str) -> bool:
+        """Tell whether tokens of a kind are charged, and not what else measures that direction."""
+        return self.is_input_by_tokens if kind in INPUT_KINDS else self.is_output_by_tokens
 
     def _context_of(self, input_tokens: int) -> int:
         tiers = self.entry.context_tiers
@@ -134,30 +198,78 @@ class ModelPrice:
         multiplier = _ONE
         for name in selection.multipliers:
             multiplier = EXACT.multiply(multiplier, self.entry.multipliers[name])
-        told = _notes_of(selection)
+        told = (*self._origin_note(selection.rule), *_notes_of(selection))
         resolved = {
-            kind: Rate(usd, EXACT.multiply(usd, multiplier), multiplier, self.key, "; ".join((*notes, *told)) or None)
-            for kind, (usd, notes) in self._substituted(selection).items()
+            kind: Rate(
+                chosen.usd,
+                EXACT.multiply(chosen.usd, multiplier),
+                multiplier,
+                self._line_key,
+                "; ".join((*chosen.notes, *told)) or None,
+                chosen.is_overridden,
+            )
+            for kind, chosen in self._substituted(selection).items()
         }
-        self._resolved[selection] = resolved
-        return resolved
+        self._resolved[selection] = resolved | self._unit_rates(selection)
+        return self._resolved[selection]
 
-    def _substituted(self, selection: _Selection) -> dict[str, tuple[Decimal, tuple[str, ...]]]:
-        """Return rate and notes of each kind that has a rate of its own or one that stands in for it."""
+    def _substituted(self, selection: _Selection) -> dict[str, _Chosen]:
+        """Return rate and notes of each kind of token that has a rate of its own or one that stands in for it."""
         table, crossed = self._table_of(selection)
         stated = {kind: _stated_rate(table, kind, selection.tier, crossed) for kind in TOKEN_KINDS}
         if _is_less_specific(stated[REASONING], stated[TEXT_OUTPUT]):
             stated[REASONING] = None
-        rates: dict[str, tuple[Decimal, tuple[str, ...]]] = {}
+        rates: dict[str, _Chosen] = {}
         for kind in TOKEN_KINDS:  # what stands in for a kind comes before it in this order
             own = stated[kind]
             parent = SUBSTITUTE_OF.get(kind, "")
             if own is not None:
-                rates[kind] = (own.usd, own.notes)
+                rates[kind] = self._chosen(kind, own)
             elif parent in rates:
-                usd, notes = rates[parent]
-                rates[kind] = (usd, (f"no {kind} rate: {parent} rate", *notes))
+                usd, notes, is_overridden = rates[parent]
+                rates[kind] = _Chosen(usd, (f"no {kind} rate: {parent} rate", *notes), is_overridden)
         return rates
+
+    def _chosen(self, kind: str, stated: _Stated) -> _Chosen:
+        if kind in self._overridden:
+            return _Chosen(stated.usd, (*self._override_note, *stated.notes), is_overridden=True)
+        return _Chosen(stated.usd, stated.notes, is_overridden=False)
+
+    def unit_rates(self) -> Rates:
+        """Return the rates of all that is no token, whatever the call."""
+        return self._unit_rates(_Selection(STANDARD, 0, is_off_peak=False, multipliers=(), rule=""))
+
+    def _unit_rates(self, selection: _Selection) -> Rates:
+        """Return the rates of all that is no token; multipliers are of tokens, tiers and batches of content."""
+        table = self.entry.unit_rates
+        crossed = [] if self.entry.context_tiers else self._bounds[: selection.context]
+        told = self._origin_note(selection.rule)
+        rates: Rates = {}
+        for kind in self._unit_kinds:
+            unit = kind.partition("/")[0]
+            stated = _stated_rate(table, kind, selection.tier if unit in CONTENT else STANDARD, crossed)
+            if stated is not None:
+                usd, notes, is_overridden = self._chosen(kind, stated)
+                notes = (*notes, *_qualifier_note(kind), *self._allowance(unit), *told)
+                rates[kind] = Rate(usd, usd, _ONE, self._line_key, "; ".join(notes) or None, is_overridden)
+        if PAGES in rates and ANNOTATED_PAGES not in rates:
+            pages = rates[PAGES]
+            note = "; ".join((f"no {ANNOTATED_PAGES} rate: {PAGES} rate", *([pages.note] if pages.note else [])))
+            rates[ANNOTATED_PAGES] = msgspec.structs.replace(pages, note=note)
+        return rates
+
+    @property
+    def _line_key(self) -> str | None:
+        return None if self._is_configured else self.key
+
+    def _origin_note(self, rule: str) -> tuple[str, ...]:
+        if self._is_configured:
+            return ("rate configured on the deployment",)
+        return (f"price found by {rule}",) if rule else ()
+
+    def _allowance(self, unit: str) -> tuple[str, ...]:
+        free = self.entry.free_searches
+        return (f"without the free allowance of {free}",) if free and unit == WEB_SEARCHES else ()
 
     def _table_of(self, selection: _Selection) -> tuple[RateTable, list[int]]:
         """Return the rates to choose from and the thresholds the prompt is above."""
@@ -197,10 +309,19 @@ def _is_less_specific(reasoning: _Stated | None, output: _Stated | None) -> bool
     return reasoning.above_tokens < output.above_tokens or bool(reasoning.notes and not output.notes)
 
 
+def _qualifier_note(kind: str) -> tuple[str, ...]:
+    """Return for which size, resolution … a rate is, as its line tells."""
+    unit, _, qualifier = kind.partition("/")
+    if not qualifier:
+        return ()
+    if unit == WEB_SEARCHES:
+        return (f"{qualifier} search context",)
+    return (f"up to {qualifier} results",) if unit == QUERIES else (qualifier,)
+
+
 def _notes_of(selection: _Selection) -> tuple[str, ...]:
     """Return what every line of the call has to tell."""
     return (
-        *((f"price found by {selection.rule}",) if selection.rule else ()),
         *(("off-peak",) if selection.is_off_peak else ()),
         *(f"multiplied for {name}" for name in selection.multipliers),
     )

@@ -3,6 +3,7 @@
 Entries are decoded when they are first asked for, so that a book is there in milliseconds and holds little.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -60,6 +61,10 @@ class PriceBook:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names of all entries, routers' fees included."""
+        return iter(self._entries)
 
     def find(self, key: str) -> ModelPrice | None:
         """Return the price under exactly this key."""

@@ -29,6 +29,11 @@ def vendor_of(provider: str) -> str:
     return head if head in {"vertex_ai", "fireworks_ai"} else _VENDOR_OF.get(provider, provider)
 
 
+def is_google(price_provider: str) -> bool:
+    """Tell whether the entry is of Google's own models: Claude and others on Vertex AI are billed by their rules."""
+    return price_provider in {"gemini", "vertex_ai", "vertex_ai-language-models"}
+
+
 @lru_cache(maxsize=4096)
 def may_bill_for(provider: str | None, price_provider: str) -> bool:
     """Tell whether an entry of `price_provider` is a price of a call whose provider is `provider` (None = unknown)."""

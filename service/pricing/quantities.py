@@ -7,11 +7,11 @@ from itertools import compress
 from typing import Final
 
 from service.pricing import rate_keys
+from service.pricing.image_variants import IMAGE_CALLS
 from service.pricing.rate_keys import TOKEN_KINDS
 from service.pricing.usage import Usage
 
 # What these calls put out is what they are for, also when the provider does not break its output tokens down.
-_IMAGE_CALLS: Final = frozenset({"aimage_generation", "image_generation", "aimage_edit", "image_edit"})
 _SPEECH_CALLS: Final = frozenset({"aspeech", "speech"})
 
 # (token kind, tokens) of the kinds the call has any of, in the order of TOKEN_KINDS.
@@ -26,7 +26,7 @@ def count_tokens(usage: Usage, call_type: str) -> Quantities:
 
 def output_kinds(call_type: str) -> tuple[str, ...]:
     """Return the kinds of token a call may put out when nothing is said about them."""
-    if call_type in _IMAGE_CALLS:
+    if call_type in IMAGE_CALLS:
         return (rate_keys.IMAGE_OUTPUT,)
     if call_type in _SPEECH_CALLS:
         return (rate_keys.AUDIO_OUTPUT,)
@@ -78,7 +78,7 @@ def _count_output(usage: Usage, call_type: str) -> tuple[int, int, int, int, int
         video = min(video, usage.output_tokens - audio - image)
         reasoning = min(reasoning, usage.output_tokens - audio - image - video)
         text = usage.output_tokens - audio - image - video - reasoning
-    if text and call_type in _IMAGE_CALLS and not image:
+    if text and call_type in IMAGE_CALLS and not image:
         text, image = 0, text
     elif text and call_type in _SPEECH_CALLS and not audio:
         text, audio = 0, text

@@ -1,10 +1,11 @@
 """The grammar of a cost map's keys: which token kind, context threshold and service tier a rate is for. Pure.
 
-`<base>[_above_1hr][_above_Nk_tokens][_<tier>]`. Whatever is price-relevant and outside this grammar is named in the
-import report, never guessed at.
+`<base>[_above_1hr][_above_Nk_tokens][_<tier>]`. Rates of other units have the same endings and bases of their own
+(`unit_keys`); what else a key may be says `map_keys`.
 """
 
 import re
+from decimal import Decimal
 from functools import lru_cache
 from typing import Final
 
@@ -43,6 +44,9 @@ TOKEN_KINDS: Final = (
     VIDEO_OUTPUT,
 )
 
+INPUT_KINDS: Final = frozenset(TOKEN_KINDS[: TOKEN_KINDS.index(TEXT_OUTPUT)])
+OUTPUT_KINDS: Final = frozenset(TOKEN_KINDS) - INPUT_KINDS
+
 # What stands in for a rate the map does not have; parents come before their children in TOKEN_KINDS.
 SUBSTITUTE_OF: Final[dict[str, str]] = {
     CACHE_READ: TEXT_INPUT,
@@ -76,14 +80,21 @@ _KIND_OF_BASE: Final[dict[str, str]] = {
     "output_cost_per_video_token": VIDEO_OUTPUT,
 }
 
+# (kind, above how many prompt tokens, service tier) -> USD for one.
+RateTable = dict[tuple[str, int, str], Decimal]
+
 STANDARD: Final = ""
 BATCHES: Final = "batches"
 SERVICE_TIERS: Final = frozenset({"flex", "priority", "balanced", "ultrafast", "decisions", BATCHES})
 
 _THRESHOLD = re.compile(r"^(?P<base>.+?)_above_(?P<thousands>\d{1,6})k_tokens$")
 
-# A second name for a rate that every entry using it also states under the first name.
-_SECOND_NAMES: Final = frozenset({"input_cost_per_token_cache_hit"})
+# Other names of rates, used where the first name is not stated. OpenAI bills no writing of audio to its cache: the
+# list names its price of reading it so.
+SECOND_NAMES: Final[dict[str, str]] = {
+    "input_cost_per_token_cache_hit": "cache_read_input_token_cost",
+    "cache_creation_input_audio_token_cost": "cache_read_input_audio_token_cost",
+}
 
 TIERED_PRICING: Final = "tiered_pricing"
 OFF_PEAK_PRICING: Final = "off_peak_pricing"
@@ -94,25 +105,6 @@ MULTIPLIER_KEYS: Final[dict[str, str]] = {
     "regional_endpoint_uplift_multiplier": "regional endpoint",
 }
 PROVIDER_MULTIPLIERS: Final[dict[str, str]] = {"us": "inference geography us", "fast": "fast mode"}
-
-_STRUCTURED_KEYS: Final = frozenset({TIERED_PRICING, OFF_PEAK_PRICING, PROVIDER_SPECIFIC, *MULTIPLIER_KEYS})
-_OTHER_PRICE_KEYS: Final = frozenset({"search_free_requests", "web_search_billing_unit"})
-
-# Priced beside the tokens of a call, and only when the call used them (the event then shows it as `unmeasured`).
-_TOOL_KEYS: Final = frozenset(
-    {
-        *_OTHER_PRICE_KEYS,
-        "citation_cost_per_token",
-        "code_interpreter_cost_per_session",
-        "file_search_cost_per_1k_calls",
-        "file_search_cost_per_gb_per_day",
-        "google_maps_grounding_cost_per_query",
-        "input_dbu_cost_per_token",
-        "output_dbu_cost_per_token",
-        "search_context_cost_per_query",
-        "vector_store_cost_per_gb_per_day",
-    }
-)
 
 
 class RateKey(msgspec.Struct, frozen=True):
@@ -126,10 +118,16 @@ class RateKey(msgspec.Struct, frozen=True):
 @lru_cache(maxsize=2048)
 def parse_rate_key(key: str) -> RateKey | None:
     """Return what a token rate's key means, or None when it is no key of this grammar."""
-    stem, tier = _split_tier(key)
-    base, above_tokens = _split_threshold(stem)
+    base, above_tokens, tier = split_key(key)
     kind = _KIND_OF_BASE.get(base)
     return None if kind is None else RateKey(kind, above_tokens, tier)
+
+
+def split_key(key: str) -> tuple[str, int, str]:
+    """Return the base of a key, above how many prompt tokens it holds, and its service tier."""
+    stem, tier = _split_tier(key)
+    base, above_tokens = _split_threshold(stem)
+    return base, above_tokens, tier
 
 
 def _split_tier(key: str) -> tuple[str, str]:
@@ -140,21 +138,3 @@ def _split_tier(key: str) -> tuple[str, str]:
 def _split_threshold(stem: str) -> tuple[str, int]:
     match = _THRESHOLD.match(stem)
     return (stem, 0) if match is None else (match["base"], int(match["thousands"]) * 1000)
-
-
-@lru_cache(maxsize=2048)
-def is_price_relevant(key: str) -> bool:
-    """Tell whether a key of a cost map can change what a call costs."""
-    return "cost" in key or "multiplier" in key or key in _STRUCTURED_KEYS or key in _OTHER_PRICE_KEYS
-
-
-@lru_cache(maxsize=2048)
-def is_understood(key: str) -> bool:
-    """Tell whether rating uses the key (the inside of structured ones is judged where it is read)."""
-    return parse_rate_key(key) is not None or key in _STRUCTURED_KEYS or key in _SECOND_NAMES
-
-
-@lru_cache(maxsize=2048)
-def prices_other_units(key: str) -> bool:
-    """Tell whether the key prices the call itself by something else than tokens (seconds, pages, images …)."""
-    return is_price_relevant(key) and not is_understood(key) and key not in _TOOL_KEYS

@@ -1,35 +1,42 @@
-"""Which rates price a call: the deployment's own ones the tenant trusts, over those of the price book. Pure.
+"""Which rates price a call: a tenant's overrides over the deployment's own ones it trusts over the price book. Pure.
 
-Charges and checks both come through here, so that a hold and its charge can never disagree about a price.
+Charges and checks both come through here, so that a hold and its charge can never disagree about a price. `rates` has
+every kind of token and of other units (`units`, sizes and resolutions after a slash); `unit_choice.charge_unit` takes
+the one that a quantity of a unit has, `charged_units` all of a call.
 """
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Final
 
 import msgspec
 
+from service.identity.dimensions import NO_DIMENSIONS, Dimensions
 from service.identity.models import ModelIdentity
-from service.pricing import rate_keys, reasons
-from service.pricing.model_price import ModelPrice, Rate, Rates
-from service.pricing.price_book import PriceBook
+from service.pricing import reasons
+from service.pricing.custom_rates import configured_price, customise, has_rates
+from service.pricing.image_variants import IMAGE_CALLS
+from service.pricing.model_price import ModelPrice, Rates
+from service.pricing.overrides import find_overridden
+from service.pricing.price_book import FoundPrice, PriceBook
 from service.pricing.rate_keys import TOKEN_KINDS
+from service.pricing.rules import NO_RULES, PricingRules, RatedCall
 from service.pricing.usage import CustomRates, PricingBasis
 
-_ONE: Final = Decimal(1)
-_CUSTOM_NOTE: Final = "rate configured on the deployment"
-_INPUT_KINDS: Final = frozenset(TOKEN_KINDS[: TOKEN_KINDS.index(rate_keys.TEXT_OUTPUT)])
-_READ_KINDS: Final = frozenset({rate_keys.CACHE_READ, rate_keys.CACHE_READ_AUDIO, rate_keys.CACHE_READ_IMAGE})
-_WRITE_KINDS: Final = frozenset({rate_keys.CACHE_WRITE_5M, rate_keys.CACHE_WRITE_1H})
+_TOKEN_KINDS: Final = frozenset(TOKEN_KINDS)
 
 
 class SelectedRates(msgspec.Struct, frozen=True):
-    """The rates of a call. `is_zero`: all of them are zero on purpose, by the price list or by the operator."""
+    """The rates of a call. `is_zero`: all of them are zero on purpose, by the price list or by the operator.
+
+    `prices_tokens`: tokens have a price; `is_plain`: a call that used nothing but tokens has no other.
+    """
 
     rates: Rates
     is_zero: bool
     is_custom: bool
     price: ModelPrice | None
+    prices_tokens: bool = True
+    is_plain: bool = True
 
     @property
     def is_declared_free(self) -> bool:
@@ -38,7 +45,7 @@ class SelectedRates(msgspec.Struct, frozen=True):
 
 
 class NoRates(msgspec.Struct, frozen=True):
-    """Tokens cannot price this call; `reason` is one of `reasons`."""
+    """Nothing prices this call; `reason` is one of `reasons`."""
 
     reason: str
     price: ModelPrice | None
@@ -52,63 +59,60 @@ def select_rates(
     *,
     occurred_at: datetime | None,
     trust_custom_rates: bool,
+    rules: PricingRules = NO_RULES,
+    dimensions: Dimensions = NO_DIMENSIONS,
 ) -> SelectedRates | NoRates:
     """Return the rates of a call with that many prompt tokens, or why there are none."""
     custom = basis.custom_rates if trust_custom_rates else None
-    found = book.find_price(models.price_candidates, models.provider)
-    price = None if found is None else found.price
-    if custom is not None and custom.has_other_rates:
-        return NoRates(reasons.OTHER_CUSTOM_PRICE, price)
-    listed = None
-    if found is not None and found.price.is_priced_by_tokens:
-        listed = found.price.rates_for(input_tokens, basis, occurred_at, found.rule)
-    if custom is not None and _has_rates(custom):
-        return _customised(custom, listed, price)
-    if listed is None or price is None:
-        return NoRates(_why_no_rates(models, price), price)
-    return SelectedRates(listed, price.is_zero, is_custom=False, price=price)
-
-
-def _why_no_rates(models: ModelIdentity, price: ModelPrice | None) -> str:
-    if price is not None:
-        return reasons.NOT_BY_TOKENS
-    return reasons.NO_PRICE if models.price_candidates else reasons.NO_MODEL
-
-
-def _has_rates(custom: CustomRates) -> bool:
-    return any(
-        rate is not None
-        for rate in (
-            custom.input_per_token,
-            custom.output_per_token,
-            custom.cache_read_per_token,
-            custom.cache_write_per_token,
-        )
+    found = _find(models, basis, book, input_tokens)
+    if rules:
+        call = RatedCall(models, dimensions, basis.call_type, occurred_at)
+        overridden = find_overridden(rules, call, found, book)
+        found = found if overridden is None else overridden.found
+    if custom is not None and has_rates(custom):
+        return _customised(custom, found, basis, input_tokens, occurred_at)
+    if found is None:
+        return NoRates(reasons.NO_PRICE if models.price_candidates else reasons.NO_MODEL, None)
+    price = found.price
+    if not price.has_rates:
+        return NoRates(reasons.NO_RATES, price)
+    return SelectedRates(
+        price.rates_for(input_tokens, basis, occurred_at, found.rule),
+        price.is_zero,
+        is_custom=False,
+        price=price,
+        prices_tokens=price.is_priced_by_tokens,
+        is_plain=price.is_plain,
     )
 
 
-def _customised(custom: CustomRates, listed: Rates | None, price: ModelPrice | None) -> SelectedRates:
-    """Lay the deployment's rates over the listed ones, each side whole.
-
-    A configured input rate also prices cached tokens unless they have a configured rate: list rates must not mix into
-    a contract price, least of all into one of zero. Tiers, contexts and multipliers of the list do not apply to it.
-    """
-    configured = {kind: rate for kind in TOKEN_KINDS if (rate := _custom_rate(kind, custom)) is not None}
-    rates = (listed or {}) | configured
-    is_zero = custom.input_per_token == 0 and not any(rate.usd for rate in rates.values())
-    return SelectedRates(rates, is_zero, is_custom=True, price=price)
+def _find(models: ModelIdentity, basis: PricingBasis, book: PriceBook, input_tokens: int) -> FoundPrice | None:
+    """Return the price of the model, of an image without tokens that of its size and quality."""
+    found = book.find_price(models.price_candidates, models.provider)
+    if basis.call_type in IMAGE_CALLS and (found is None or not input_tokens or not found.price.is_priced_by_tokens):
+        return book.find_variant(models, basis) or found
+    return found
 
 
-def _custom_rate(kind: str, custom: CustomRates) -> Rate | None:
-    if kind not in _INPUT_KINDS:
-        usd, base = custom.output_per_token, rate_keys.TEXT_OUTPUT
-    else:
-        usd, base = custom.input_per_token, rate_keys.TEXT_INPUT
-        if kind in _READ_KINDS and custom.cache_read_per_token is not None:
-            usd, base = custom.cache_read_per_token, rate_keys.CACHE_READ
-        elif kind in _WRITE_KINDS and custom.cache_write_per_token is not None:
-            usd, base = custom.cache_write_per_token, rate_keys.CACHE_WRITE_5M
-    if usd is None:
-        return None
-    note = _CUSTOM_NOTE if kind == base else f"no {kind} rate: {base} rate; {_CUSTOM_NOTE}"
-    return Rate(usd, usd, _ONE, None, note)
+def _customised(
+    custom: CustomRates,
+    found: FoundPrice | None,
+    basis: PricingBasis,
+    input_tokens: int,
+    occurred_at: datetime | None,
+) -> SelectedRates | NoRates:
+    """Lay the deployment's rates over the listed ones."""
+    price = None if found is None else found.price
+    own = configured_price(custom, price, basis.call_type)
+    if own is None:
+        return NoRates(reasons.OTHER_CUSTOM_PRICE, price)
+    rates = customise(own, found, basis, input_tokens, occurred_at)
+    is_zero = custom.input_per_token == 0 and not any(rates[kind].usd for kind in rates.keys() & _TOKEN_KINDS)
+    return SelectedRates(
+        rates,
+        is_zero and not custom.others,
+        is_custom=True,
+        price=own,
+        prices_tokens=own.is_priced_by_tokens,
+        is_plain=own.is_plain,
+    )

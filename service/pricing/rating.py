@@ -10,17 +10,21 @@ from typing import Final
 
 import msgspec
 
+from service.identity.dimensions import NO_DIMENSIONS, Dimensions
 from service.identity.models import ModelIdentity
 from service.kit.money import EXACT, ZERO
-from service.pricing import reasons
+from service.pricing import reasons, units
+from service.pricing.adjustments import adjustment_lines
+from service.pricing.charged_units import charge_units
 from service.pricing.fallback import FallbackRates
+from service.pricing.fee_rules import rule_fees
 from service.pricing.fees import Fees, add_fees, guardrail_fees, router_fees
-from service.pricing.lines import PricedTokens, token_lines
-from service.pricing.model_price import Rates
+from service.pricing.lines import PricedTokens, line_of, token_lines
 from service.pricing.price_book import PriceBook
-from service.pricing.quantities import Quantities, count_tokens
+from service.pricing.quantities import count_tokens
 from service.pricing.rate_selection import NoRates, SelectedRates, select_rates
 from service.pricing.rating_result import Line, PriceState, Rating
+from service.pricing.rules import NO_RULES, PricingRules, RatedCall
 from service.pricing.usage import PricingBasis, ReportedCost, Usage
 
 _ONE: Final = Decimal(1)
@@ -49,13 +53,15 @@ def rate(
     *,
     occurred_at: datetime | None = None,
     trust_custom_rates: bool = True,
+    rules: PricingRules = NO_RULES,
+    dimensions: Dimensions = NO_DIMENSIONS,
 ) -> Rating:
     """Return what the call costs.
 
-    `occurred_at` selects off-peak rates; `trust_custom_rates` = the tenant lets prices configured on the gateway's
-    deployments come before the book's.
+    `occurred_at` selects off-peak rates and the rules in force; `trust_custom_rates` = the tenant lets prices
+    configured on the gateway's deployments come before the book's; `rules` are the tenant's own.
     """
-    fees = guardrail_fees(reported)
+    fees = guardrail_fees(usage, reported, book)
     if basis.is_cache_hit:
         return _rating(_Component((), ZERO, "free", reasons.CACHE_HIT), fees, ZERO, reported, book)
     if basis.unbilled_reason is not None:
@@ -65,9 +71,16 @@ def rate(
     if models.is_router:
         fees = add_fees(fees, router_fees(usage.input_tokens, models.provider, reported, book))
     selected = select_rates(
-        models, basis, book, usage.input_tokens, occurred_at=occurred_at, trust_custom_rates=trust_custom_rates
+        models,
+        basis,
+        book,
+        usage.input_tokens,
+        occurred_at=occurred_at,
+        trust_custom_rates=trust_custom_rates,
+        rules=rules,
+        dimensions=dimensions,
     )
-    component = _own_price(usage, basis, selected, reported, fees)
+    component = _own_price(usage, basis, models.provider, selected, reported, fees, book)
     assumed = ZERO
     if component.state == "unpriced":
         remainder = _remainder(reported, fees)
@@ -75,7 +88,10 @@ def rate(
             component = _reported(remainder, component.reason)
         else:
             assumed = fallback.assume(usage.input_tokens, usage.output_tokens)
-    return _rating(component, fees, assumed, reported, book)
+    if not rules:
+        return _rating(component, fees, assumed, reported, book)
+    call = RatedCall(models, dimensions, basis.call_type, occurred_at, *_entry_of(selected))
+    return _rating_by_rules(component, fees, assumed, reported, book, usage, basis, rules, call)
 
 
 def _remainder(reported: ReportedCost, fees: Fees) -> Decimal:
@@ -88,30 +104,70 @@ def _remainder(reported: ReportedCost, fees: Fees) -> Decimal:
 
 
 def _own_price(
-    usage: Usage, basis: PricingBasis, selected: SelectedRates | NoRates, reported: ReportedCost, fees: Fees
+    usage: Usage,
+    basis: PricingBasis,
+    provider: str | None,
+    selected: SelectedRates | NoRates,
+    reported: ReportedCost,
+    fees: Fees,
+    book: PriceBook,
 ) -> _Component:
     """Return the component by our own rates, or an unpriced one with the reason."""
     if isinstance(selected, NoRates):
         return _unpriced(selected.reason)
-    if (usage.unmeasured or reported.tool_usage_usd) and not (
-        selected.is_declared_free and not _remainder(reported, fees)
-    ):
-        return _unpriced(f"{reasons.UNMEASURED}:{','.join(usage.unmeasured) or 'tools'}")
+    is_free_whatever = selected.is_declared_free and not _remainder(reported, fees)
+    if not is_free_whatever:
+        if usage.unmeasured:
+            return _unpriced(f"{reasons.UNMEASURED}:{','.join(usage.unmeasured)}")
+        if reported.tool_usage_usd and not any(unit in units.TOOLS for unit, _ in usage.units):
+            return _unpriced(f"{reasons.UNMEASURED}:tools")
+    if is_free_whatever or (selected.is_plain and not usage.units):
+        return _by_tokens(usage, basis, selected)
+    return _by_units(usage, basis, provider, selected, book)
+
+
+def _by_tokens(usage: Usage, basis: PricingBasis, selected: SelectedRates) -> _Component:
+    """Return the component of a call that used nothing but tokens."""
     if not usage.input_tokens and not usage.output_tokens and not selected.is_zero:
         return _unpriced(reasons.NO_USAGE)
-    return _by_lines(count_tokens(usage, basis.call_type), selected.rates)
-
-
-def _by_lines(quantities: Quantities, rates: Rates) -> _Component:
+    rates = selected.rates
     parts: list[PricedTokens] = []
     price_key = None
-    for kind, tokens in quantities:
+    for kind, tokens in count_tokens(usage, basis.call_type):
         stated = rates.get(kind)
         if stated is None:
             return _unpriced(f"{reasons.NO_RATE}:{kind}")
         parts.append((kind, stated, tokens))
         price_key = price_key or stated.price_key
     lines, total = token_lines(parts)
+    return _component(lines, total, price_key)
+
+
+def _by_units(
+    usage: Usage, basis: PricingBasis, provider: str | None, selected: SelectedRates, book: PriceBook
+) -> _Component:
+    """Return the component of a call that is charged for more than tokens, or for something else."""
+    charged = charge_units(usage, basis, selected, book, provider)
+    if isinstance(charged, str):
+        return _unpriced(charged)
+    parts: list[PricedTokens] = []
+    for kind, tokens in count_tokens(usage, basis.call_type) if selected.prices_tokens else ():
+        if selected.price is None or selected.price.charges(kind):
+            stated = selected.rates.get(kind)
+            if stated is None:
+                return _unpriced(f"{reasons.NO_RATE}:{kind}")
+            parts.append((kind, stated, tokens))
+    if not parts and not charged and not selected.is_zero:
+        return _unpriced(reasons.NO_USAGE)
+    lines, total = token_lines(parts)
+    for part in charged:
+        unit_line = line_of(*part)
+        lines += (unit_line,)
+        total = EXACT.add(total, unit_line.amount_usd)
+    return _component(lines, total, next((line.price_key for line in lines if line.price_key is not None), None))
+
+
+def _component(lines: tuple[Line, ...], total: Decimal, price_key: str | None) -> _Component:
     if total:
         return _Component(lines, total, "priced", None, price_key)
     return _Component(lines, ZERO, "free", reasons.EXPLICIT_ZERO, price_key)
@@ -126,14 +182,21 @@ def _reported(remainder: Decimal, reason: str | None) -> _Component:
     return _Component((line,), remainder, "reported", reason)
 
 
-def _rating(component: _Component, fees: Fees, assumed_usd: Decimal, reported: ReportedCost, book: PriceBook) -> Rating:
+def _rating(
+    component: _Component,
+    fees: Fees,
+    assumed_usd: Decimal,
+    reported: ReportedCost,
+    book: PriceBook,
+    list_cost_usd: Decimal | None = None,
+) -> Rating:
     cost = EXACT.add(component.cost_usd, fees.total_usd)
     return Rating(
         components=component.lines,
         fees=fees.lines,
         model_cost_usd=component.cost_usd,
         fees_usd=fees.total_usd,
-        list_cost_usd=cost,
+        list_cost_usd=cost if list_cost_usd is None else EXACT.add(list_cost_usd, fees.total_usd),
         cost_usd=cost,
         assumed_usd=assumed_usd,
         enforced_usd=EXACT.add(cost, assumed_usd),
@@ -144,3 +207,33 @@ def _rating(component: _Component, fees: Fees, assumed_usd: Decimal, reported: R
         price_book_version=book.version,
         reason=component.reason,
     )
+
+
+def _entry_of(selected: SelectedRates | NoRates) -> tuple[str, str]:
+    """Return price key and mode of the entry a call is priced by, as rules look at them."""
+    return ("", "") if selected.price is None else (selected.price.key, selected.price.entry.mode)
+
+
+def _rating_by_rules(
+    component: _Component,
+    fees: Fees,
+    assumed_usd: Decimal,
+    reported: ReportedCost,
+    book: PriceBook,
+    usage: Usage,
+    basis: PricingBasis,
+    rules: PricingRules,
+    call: RatedCall,
+) -> Rating:
+    """Return the rating with the tenant's discounts and markups on our own price, and with its fees."""
+    list_cost = component.cost_usd
+    if component.state == "priced":
+        for line in adjustment_lines(rules, call, list_cost):
+            component = msgspec.structs.replace(
+                component,
+                lines=(*component.lines, line),
+                cost_usd=EXACT.add(component.cost_usd, line.amount_usd),
+            )
+    known_cost = None if component.state == "unpriced" else component.cost_usd
+    fees = add_fees(fees, rule_fees(rules, call, usage, basis, known_cost))
+    return _rating(component, fees, assumed_usd, reported, book, list_cost)

@@ -13,8 +13,8 @@ EXPLICIT_ZERO: Final = "explicit_zero"  # the price list, or the operator on the
 # reported (the gateway's own figure is used) or, when there is none, unpriced
 NO_PRICE: Final = "no_price"  # none of the model's names is in the price book
 NO_MODEL: Final = "no_model"  # no field names the model that served
-NOT_BY_TOKENS: Final = "not_priced_by_tokens"  # the entry states no price at all, or not by tokens
-NO_RATE: Final = "no_rate"  # the entry has no rate for a kind of token the call used
+NO_RATES: Final = "no_rates"  # the entry states no price at all
+NO_RATE: Final = "no_rate"  # the entry has no rate for a kind of token or unit the call used
 NO_USAGE: Final = "no_usage"  # a success without any tokens
-UNMEASURED: Final = "unmeasured"  # the call used something priced whose quantity is not known
-OTHER_CUSTOM_PRICE: Final = "other_custom_price"  # the deployment is priced by seconds, requests …
+UNMEASURED: Final = "unmeasured"  # the call used, or is priced by, something whose quantity is not known
+OTHER_CUSTOM_PRICE: Final = "other_custom_price"  # the deployment is priced in a form that is not read

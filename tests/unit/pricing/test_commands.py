@@ -14,7 +14,10 @@ from service.pricing.price_book import PriceBook
 @pytest.fixture
 def cost_map(tmp_path: Path) -> Path:
     path = tmp_path / "map.json"
-    path.write_text('{"m": {"input_cost_per_token": 1.4e-07, "input_cost_per_query": 2}, "sample_spec": {}}')
+    path.write_text(
+        '{"m": {"input_cost_per_token": 1.4e-07, "input_cost_per_parcel": 2, "search_free_requests": {}},'
+        ' "sample_spec": {}}'
+    )
     return path
 
 
@@ -29,7 +32,8 @@ def test_a_snapshot_is_written_with_origin_licence_and_report(cost_map: Path, tm
     code, output = run("snapshot", cost_map, "-o", target, "--origin", "a test", "--licence-file", licence)
     assert code == 0
     assert "1 models, 1 priced by tokens" in output
-    assert "input_cost_per_query: 1" in output
+    assert "input_cost_per_parcel: 1" in output
+    assert "search_free_requests: 1. What a group of models used" in output
     snapshot = read_snapshot(target.read_bytes())
     assert (snapshot.origin, snapshot.licence) == ("a test", "Do what you like.")
     assert snapshot.version in output

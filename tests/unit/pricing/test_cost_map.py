@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from service.pricing.cost_map import decode_entry, make_snapshot, read_cost_map, read_snapshot
-from service.pricing.map_entry import CostMapError, not_understood
-from service.pricing.rate_keys import is_price_relevant, parse_rate_key, prices_other_units
+from service.pricing.map_entry import CostMapError
+from service.pricing.map_keys import NOT_CHARGED, is_price_relevant, not_charged, not_understood
+from service.pricing.rate_keys import parse_rate_key
+from service.pricing.shipped import shipped_snapshot
 
 
 def snapshot(text: str, *, origin: str = "here") -> bytes:
@@ -107,34 +109,91 @@ def test_a_snapshot_of_another_format_is_refused():
 
 def test_every_price_relevant_key_that_is_not_understood_is_reported_with_its_count():
     entries = {
-        "a": {"input_cost_per_token": 1, "input_cost_per_query": 1, "mode": "chat", "supports_vision": True},
+        "a": {"input_cost_per_token": 1, "input_cost_per_parcel": 1, "mode": "chat", "supports_vision": True},
         "b": {
-            "input_cost_per_query": 2,
+            "input_cost_per_parcel": 2,
             "output_cost_per_token_turbo": 1,
-            "provider_specific_entry": {"us": 1, "q": 2},
+            "provider_specific_entry": {"us": 1, "q": 2, "minimax_free_input_images": 3},
+            "web_search_billing_unit": "per_moon",
         },
-        "c": {"tiered_pricing": [{"max_results_range": [0, 5], "input_cost_per_query": 1}, {"range": [0, 5]}]},
+        "c": {
+            "tiered_pricing": [
+                {"max_results_range": [0, 5], "input_cost_per_query": 1, "input_cost_per_token": 1},
+                {"range": [0, 5], "input_cost_per_query": 1},
+                {"moons": 5, "input_cost_per_token": 1},
+            ]
+        },
         "d": {"off_peak_pricing": {"windows": [{"hours_utc": "1:00-2:00"}], "input_cost_per_token": 1, "moon": "full"}},
-        "e": {"input_cost_per_token_cache_hit": 1, "search_free_requests": {"count": 5}},
+        "e": {
+            "input_cost_per_token_cache_hit": 1,
+            "search_context_cost_per_query": {"search_context_size_low": 1, "search_context_size_huge": 1},
+            "guardrail_cost_per_unit": {"topicPolicyUnits": 1},
+            "web_search_billing_unit": "per_query",
+        },
     }
     report = make_snapshot(entries, origin="", licence="")[1]
     assert report.not_understood_keys == {
-        "input_cost_per_query": 2,
+        "input_cost_per_parcel": 2,
         "off_peak_pricing.moon": 1,
         "output_cost_per_token_turbo": 1,
         "provider_specific_entry.q": 1,
-        "search_free_requests": 1,
+        "search_context_cost_per_query.search_context_size_huge": 1,
         "tiered_pricing.input_cost_per_query": 1,
-        "tiered_pricing.max_results_range": 1,
+        "tiered_pricing.input_cost_per_token": 2,
+        "tiered_pricing.moons": 1,
+        "web_search_billing_unit.per_moon": 1,
     }
     assert report.understood_keys == {
+        "guardrail_cost_per_unit": 1,
         "input_cost_per_token": 1,
         "input_cost_per_token_cache_hit": 1,
         "off_peak_pricing": 1,
         "provider_specific_entry": 1,
+        "search_context_cost_per_query": 1,
         "tiered_pricing": 1,
+        "web_search_billing_unit": 2,
     }
-    assert (report.models, report.models_priced_by_tokens, report.models_without_token_price) == (5, 1, 4)
+    assert report.not_charged_keys == {}
+
+
+def test_what_is_known_and_no_part_of_a_price_is_reported_with_the_reason():
+    entries = {
+        "a": {"search_free_requests": {"count": 5}, "input_dbu_cost_per_token": 1, "input_cost_per_token": 1},
+        "b": {"provider_specific_entry": {"bedrock_invocation_schema": "x"}, "input_dbu_cost_per_token": 1},
+        "c": {"vector_store_cost_per_gb_per_day": 1},
+    }
+    report = make_snapshot(entries, origin="", licence="")[1]
+    assert report.not_understood_keys == {}
+    assert report.understood_keys == {"input_cost_per_token": 1, "provider_specific_entry": 1}
+    assert {key: known.count for key, known in report.not_charged_keys.items()} == {
+        "input_dbu_cost_per_token": 2,
+        "provider_specific_entry.bedrock_invocation_schema": 1,
+        "search_free_requests": 1,
+        "vector_store_cost_per_gb_per_day": 1,
+    }
+    assert all(known.reason == NOT_CHARGED[key] for key, known in report.not_charged_keys.items())
+
+
+def test_the_report_counts_models_by_what_prices_them():
+    entries = {
+        "tokens": {"input_cost_per_token": 1, "input_cost_per_request": 1},
+        "table": {"tiered_pricing": [{"range": [0, 5], "input_cost_per_token": 1}]},
+        "seconds": {"input_cost_per_second": 1, "input_cost_per_token": 0},
+        "zero": {"input_cost_per_token": 0},
+        "nothing": {"mode": "chat"},
+    }
+    report = make_snapshot(entries, origin="", licence="")[1]
+    assert report.models == 5
+    assert (report.models_priced_by_tokens, report.models_priced_by_other_units) == (3, 1)
+    assert report.models_without_price == 1
+
+
+def test_the_shipped_prices_have_no_key_that_is_not_understood():
+    entries = {key: decode_entry(raw) for key, raw in read_snapshot(shipped_snapshot()).entries().items()}
+    report = make_snapshot(entries, origin="", licence="")[1]
+    assert report.not_understood_keys == {}
+    assert len(report.understood_keys) > 120
+    assert report.version == read_snapshot(shipped_snapshot()).version
 
 
 @pytest.mark.parametrize(
@@ -162,10 +221,7 @@ def test_what_is_no_token_rate(key: str):
     assert parse_rate_key(key) is None
 
 
-def test_tools_and_informative_keys_do_not_make_a_model_priced_by_other_units():
-    assert not prices_other_units("search_context_cost_per_query")
-    assert not prices_other_units("input_dbu_cost_per_token")
-    assert not prices_other_units("supports_vision")
-    assert prices_other_units("output_cost_per_second_1080p")
+def test_keys_that_are_about_something_else_than_money():
     assert not is_price_relevant("supports_vision")
-    assert list(not_understood({"mode": "chat"})) == []
+    assert list(not_understood({"mode": "chat", "supports_vision": True})) == []
+    assert list(not_charged({"mode": "chat", "supports_vision": True})) == []

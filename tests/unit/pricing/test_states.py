@@ -32,7 +32,7 @@ def test_an_explicitly_free_model_is_free_also_without_usage():
 def test_zeros_beside_a_price_by_another_unit_are_not_free():
     # rerank-v3.5: 0 per token, 0.002 per query
     rating = rated("rerank-v3.5", CALL, cost=reported("0"))
-    assert (rating.price_state, rating.reason) == ("unpriced", "not_priced_by_tokens")
+    assert (rating.price_state, rating.reason) == ("unpriced", "unmeasured:queries")
     assert rated("rerank-v3.5", tokens(), cost=reported("0.004")).cost_usd == Decimal("0.004")
 
 
@@ -140,12 +140,15 @@ def test_what_is_not_measured_and_not_reported_is_unpriced():
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        ("whisper-1", "not_priced_by_tokens"),
-        ("tts-1", "not_priced_by_tokens"),
-        ("perplexity/pplx-7b-online", "not_priced_by_tokens"),
+        ("whisper-1", "unmeasured:input_audio_seconds"),
+        ("tts-1", "unmeasured:input_characters"),
+        ("amazon.nova-canvas-v1:0", "unmeasured:output_images"),
+        ("openai/sora-2", "unmeasured:output_video_seconds"),
+        ("mistral/mistral-ocr-latest", "unmeasured:annotated_pages,pages"),
+        ("bedrock/us-east-1/1-month-commitment/anthropic.claude-v1", "unmeasured:call_seconds"),
     ],
 )
-def test_models_priced_by_other_units_take_the_gateways_figure(model: str, reason: str):
+def test_models_priced_by_units_nobody_counted_take_the_gateways_figure(model: str, reason: str):
     rating = rated(model, CALL, cost=reported("0.006"))
     assert (rating.price_state, rating.reason, rating.cost_usd) == ("reported", reason, Decimal("0.006"))
 
