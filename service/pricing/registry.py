@@ -1,17 +1,19 @@
 """The price books of all tenants in memory: which one was in force at an instant, answered without any I/O.
 
-A process follows new versions by asking now and then (30 s); books in force are made ready beside the event loop, old
-ones when a late event asks for them. Postgres being away leaves what is known in force.
+A process hears of new versions at once (LISTEN), shows by a lock which generation it prices by, so that an import can
+wait until all have followed, and asks every 30 s in case the news is lost. Books in force are made ready beside the
+event loop, old ones when a late event asks for them. Postgres being away leaves what is known in force.
 """
 
 import asyncio
 from collections import OrderedDict
 from datetime import datetime
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 import structlog
+from psycopg import AsyncConnection
 from psycopg_pool import PoolTimeout
 
 from service.db.pools import PostgresConnection, PostgresPool
@@ -27,6 +29,8 @@ _log = structlog.get_logger(__name__)
 
 _POLL_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 1.0
+# A listener never sends anything: without keep-alives it would not notice that the other end is gone.
+_KEEPALIVE: Final[dict[str, Any]] = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 _BOOKS_KEPT: Final = 16
 _SHIPPED_BY: Final = "tallygate"
 
@@ -37,18 +41,23 @@ class PriceBooks:
     def __init__(self, pool: PostgresPool, *, poll_seconds: float = _POLL_SECONDS) -> None:
         self._pool = pool
         self._poll_seconds = poll_seconds
+        self._generation = 0
         self._versions: dict[str, tuple[VersionRow, ...]] = {}
         self._snapshots: dict[str, bytes] = {}
         self._books: OrderedDict[str, PriceBook] = OrderedDict()
+        self._turn = asyncio.Lock()
         self._follower: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    async def start(self, database_url: str) -> None:
         """Give a new installation the shipped prices, load what there is, and follow new versions until `close`.
 
         A database that does not answer is asked again until it does; `at` raises Unavailable meanwhile.
         """
-        await self._reload_quietly()
-        self._follower = asyncio.create_task(self._follow())
+        try:
+            await self.reload()
+        except (psycopg.Error, PoolTimeout) as error:
+            _note_failure(error)
+        self._follower = asyncio.create_task(self._follow(database_url))
 
     async def close(self) -> None:
         """Stop following."""
@@ -56,27 +65,26 @@ class PriceBooks:
 
     async def reload(self) -> None:
         """Take over the versions committed until now. Raises what the database driver raises."""
-        async with self._pool.connection() as connection:
+        async with self._turn, self._pool.connection() as connection:
             rows = await repository.list_versions(connection)
             if not any(row.tenant_id == SHARED for row in rows):
                 await _insert_shipped(connection)
                 rows = await repository.list_versions(connection)
             missing = {row.version for row in rows} - self._snapshots.keys()
             fetched = await repository.fetch_snapshots(connection, missing) if missing else {}
-        versions = {tenant_id: tuple(own) for tenant_id, own in groupby(rows, key=lambda row: row.tenant_id)}
-        for version in {own[-1].version for own in versions.values()} & fetched.keys():
-            await self._make_ready(version, fetched[version])
-        self._snapshots |= fetched
-        self._versions = versions
+            versions = {tenant_id: tuple(own) for tenant_id, own in groupby(rows, key=lambda row: row.tenant_id)}
+            for version in {own[-1].version for own in versions.values()} & fetched.keys():
+                await self._make_ready(version, fetched[version])
+            self._snapshots |= fetched
+            self._versions = versions
+            self._generation = len(rows)
 
     def at(self, tenant_id: str, instant: datetime) -> PriceBook:
         """Return the book in force for the tenant at the instant: its own, else the installation's.
 
         Raises Unavailable before the first load, and for a version whose stored prices are damaged.
         """
-        version = self._version_at(tenant_id, instant) or self._version_at(SHARED, instant)
-        if version is None:
-            raise Unavailable("The prices are not loaded yet.")
+        version = self.row_at(tenant_id, instant).version
         book = self._books.get(version)
         if book is None:
             try:
@@ -88,10 +96,17 @@ class PriceBooks:
             self._books.move_to_end(version)
         return book
 
-    def _version_at(self, tenant_id: str, instant: datetime) -> str | None:
+    def row_at(self, tenant_id: str, instant: datetime) -> VersionRow:
+        """Return whose version is in force for the tenant at the instant, and since when. Raises Unavailable."""
+        row = self._find_row(tenant_id, instant) or self._find_row(SHARED, instant)
+        if row is None:
+            raise Unavailable("The prices are not loaded yet.")
+        return row
+
+    def _find_row(self, tenant_id: str, instant: datetime) -> VersionRow | None:
         for row in reversed(self._versions.get(tenant_id, ())):
             if row.effective_from <= instant:
-                return row.version
+                return row
         return None
 
     def _keep(self, book: PriceBook) -> None:
@@ -106,16 +121,32 @@ class PriceBooks:
         except CostMapError as error:
             _log.error("price_book_damaged", version=version, detail=str(error))
 
-    async def _follow(self) -> None:
+    async def _follow(self, database_url: str) -> None:
         while True:
-            await asyncio.sleep(self._poll_seconds if self._versions else _RETRY_SECONDS)
-            await self._reload_quietly()
+            try:
+                async with await AsyncConnection.connect(database_url, autocommit=True, **_KEEPALIVE) as connection:
+                    await connection.execute(f"LISTEN {repository.CHANNEL}")
+                    await self._follow_news(connection)
+            except (psycopg.Error, PoolTimeout, OSError) as error:
+                _note_failure(error)
+                await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _reload_quietly(self) -> None:
-        try:
+    async def _follow_news(self, connection: PostgresConnection) -> None:
+        """Reload at each announcement. An older generation is let go only when a newer one is held and in force."""
+        held = 0
+        await repository.hold_generation(connection, held)
+        while True:
             await self.reload()
-        except (psycopg.Error, PoolTimeout) as error:
-            _log.warning("price_books_not_reloaded", error=type(error).__name__, detail=str(error))
+            if self._generation != held:
+                await repository.hold_generation(connection, self._generation)
+                await repository.let_go_generation(connection, held)
+                held = self._generation
+            async for _ in connection.notifies(timeout=self._poll_seconds, stop_after=1):
+                pass
+
+
+def _note_failure(error: Exception) -> None:
+    _log.warning("price_books_not_reloaded", error=type(error).__name__, detail=str(error))
 
 
 def _open(version: str, snapshot: bytes) -> PriceBook:

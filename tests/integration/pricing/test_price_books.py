@@ -1,73 +1,30 @@
 """The registry of price books on a real PostgreSQL: first start, new versions, late events, damage, outage."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateTable
-from sqlmodel import SQLModel
 
 from service.db.pools import PostgresPool, make_postgres_pool
 from service.errors import Unavailable
-from service.kit.clock import monotonic
 from service.pricing import repository
 from service.pricing.price_book import PriceBook
 from service.pricing.registry import PriceBooks
-from service.pricing.repository import BEGINNING, SHARED, insert_first_version, list_versions
+from service.pricing.repository import BEGINNING, SHARED, VersionRow, insert_first_version, list_versions
 from service.pricing.shipped import shipped_snapshot
-from service.pricing.tables import PriceBookVersion
 from service.settings import PostgresSettings
+from tests.integration.pricing.book_versions import a_version, until
+from tests.integration.pricing.conftest import make_tables
 from tests.unit.pricing.builders import snapshot_of
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TENANT = "t-1"
 
-
-@pytest.fixture
-async def pool(empty_database_url: str) -> AsyncIterator[PostgresPool]:
-    """A pool on a database of this test's own with that one table: the shared book is one per database."""
-    opened = make_postgres_pool(empty_database_url, PostgresSettings())
-    await opened.open(wait=False)
-    await make_table(opened)
-    yield opened
-    await opened.close()
-
-
-async def make_table(pool: PostgresPool) -> None:
-    table = CreateTable(SQLModel.metadata.tables[PriceBookVersion.__tablename__])
-    async with pool.connection() as connection:
-        await connection.execute(str(table.compile(dialect=postgresql.dialect())))
-
-
-@pytest.fixture
-async def books(pool: PostgresPool) -> AsyncIterator[PriceBooks]:
-    started = PriceBooks(pool)
-    await started.start()
-    yield started
-    await started.close()
-
-
-async def a_version(
-    pool: PostgresPool, effective_from: datetime, *, tenant_id: str = SHARED, damaged: bool = False, **rates: Any
-) -> str:
-    """Store a version with one model and return its name."""
-    snapshot = snapshot_of({"m": rates or {"input_cost_per_token": effective_from.timestamp()}})
-    version = PriceBook.from_snapshot(snapshot).version
-    async with pool.connection() as connection:
-        await connection.execute(
-            repository._INSERT, [tenant_id, version, effective_from, "test", "test", b"?" if damaged else snapshot]
-        )
-    return version
-
-
-async def until(condition: Any, seconds: float = 10) -> None:
-    deadline = monotonic() + seconds
-    while not condition():
-        assert monotonic() < deadline, "not within the time"
-        await asyncio.sleep(0.01)
+_CUT = """
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE locktype = 'advisory' AND classid = %s AND datname = current_database()
+"""
 
 
 async def test_a_new_installation_gets_the_shipped_prices_since_ever(pool: PostgresPool, books: PriceBooks):
@@ -98,10 +55,10 @@ async def test_many_first_starts_at_once_insert_one_first_book(pool: PostgresPoo
         assert len(await list_versions(connection)) == 1
 
 
-async def test_a_second_start_leaves_the_operators_prices_alone(pool: PostgresPool):
+async def test_a_second_start_leaves_the_operators_prices_alone(pool: PostgresPool, empty_database_url: str):
     version = await a_version(pool, BEGINNING)
     books = PriceBooks(pool)
-    await books.start()
+    await books.start(empty_database_url)
     assert books.at(TENANT, NOW).version == version
     await books.close()
 
@@ -131,12 +88,50 @@ async def test_a_tenants_own_book_comes_before_the_installations(pool: PostgresP
     assert books.at("t-2", NOW).version == shipped
 
 
-async def test_new_versions_are_followed_without_being_told(pool: PostgresPool):
+async def test_new_versions_are_followed_even_when_the_news_is_lost(pool: PostgresPool, empty_database_url: str):
     books = PriceBooks(pool, poll_seconds=0.02)
-    await books.start()
-    version = await a_version(pool, NOW)
+    await books.start(empty_database_url)
+    snapshot = snapshot_of({"m": {"input_cost_per_token": 7}})
+    version = PriceBook.from_snapshot(snapshot).version
+    async with pool.connection() as connection:
+        await connection.execute(repository._INSERT, [SHARED, version, NOW, "test", "test", "{}", snapshot])
     await until(lambda: books.at(TENANT, NOW).version == version)
     await books.close()
+
+
+async def test_new_versions_are_heard_of_at_once(pool: PostgresPool, books: PriceBooks):
+    version = await a_version(pool, NOW)
+    await until(lambda: books.at(TENANT, NOW).version == version)
+
+
+async def test_a_follower_whose_connection_is_cut_hears_of_what_came_meanwhile(pool: PostgresPool, books: PriceBooks):
+    cut = 0
+    async with pool.connection() as connection:
+        while not cut:
+            cursor = await connection.execute(_CUT, [repository._GENERATION_CLASS])
+            cut = len(await cursor.fetchall())
+    version = await a_version(pool, NOW)
+    await until(lambda: books.at(TENANT, NOW).version == version)
+
+
+async def test_of_two_versions_from_the_same_instant_the_one_imported_last_is_in_force(
+    pool: PostgresPool, books: PriceBooks
+):
+    for rate in (1, 2, 3):
+        last = await a_version(pool, NOW, input_cost_per_token=rate)
+        await books.reload()
+        assert books.at(TENANT, NOW).version == last
+
+
+async def test_the_same_prices_can_come_into_force_again(pool: PostgresPool, books: PriceBooks):
+    hour = timedelta(hours=1)
+    first = await a_version(pool, NOW, input_cost_per_token=1)
+    second = await a_version(pool, NOW + hour, input_cost_per_token=2)
+    assert await a_version(pool, NOW + 2 * hour, input_cost_per_token=1) == first
+    await books.reload()
+    found = [books.at(TENANT, NOW + number * hour).version for number in range(3)]
+    assert found == [first, second, first]
+    assert books.at(TENANT, NOW) is books.at(TENANT, NOW + 2 * hour)
 
 
 async def test_the_same_version_is_the_same_book_each_time(books: PriceBooks):
@@ -163,7 +158,8 @@ async def test_a_damaged_version_spoils_only_its_own_time(pool: PostgresPool, bo
 async def test_prices_that_are_not_those_of_their_version_are_refused(pool: PostgresPool, books: PriceBooks):
     async with pool.connection() as connection:
         snapshot = snapshot_of({"m": {"input_cost_per_token": 7}})
-        await connection.execute(repository._INSERT, [SHARED, "sha256-0", NOW, "test", "test", snapshot])
+        row = VersionRow(SHARED, "sha256-0", NOW)
+        await repository.add_version(connection, row, imported_by="test", origin="test", report={}, snapshot=snapshot)
     await books.reload()
     with pytest.raises(Unavailable, match="its prices are those of sha256-"):
         books.at(TENANT, NOW)
@@ -174,15 +170,16 @@ async def test_prices_are_unavailable_until_the_database_answers_and_then_stay_k
     pool = make_postgres_pool(empty_database_url, PostgresSettings())
     await pool.open(wait=False)
     books = PriceBooks(pool, poll_seconds=0.02)
-    await books.start()
+    await books.start(empty_database_url)
     with pytest.raises(Unavailable, match="not loaded yet"):
         books.at(TENANT, NOW)
-    await make_table(pool)
+    await make_tables(pool)
     await until(lambda: books._versions)
     version = books.at(TENANT, NOW).version
     async with pool.connection() as connection:
         await connection.execute("DROP TABLE price_book_version")
-    await books._reload_quietly()
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        await books.reload()
     assert books.at(TENANT, NOW).version == version
     await books.close()
     await pool.close()
