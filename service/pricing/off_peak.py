@@ -52,7 +52,7 @@ def parse_off_peak(rates: dict[str, Decimal], document: dict[str, Any]) -> OffPe
     try:
         read = msgspec.convert(document, _OffPeakDocument)
         zone = ZoneInfo(read.weekday_timezone)
-    except (msgspec.ValidationError, ZoneInfoNotFoundError) as error:
+    except (msgspec.ValidationError, ZoneInfoNotFoundError, OSError) as error:
         raise ValueError(str(error)) from error
     return OffPeak(rates, tuple(_window(window) for window in read.windows), zone)
 
