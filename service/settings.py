@@ -142,6 +142,27 @@ class PricingSettings(BaseSettings):
     )
 
 
+class PricesSettings(BaseSettings):
+    """Where newer prices come from."""
+
+    model_config = _group("TALLYGATE_PRICES_")
+
+    url: str | None = Field(
+        None, min_length=1, description="cost map that is imported for the whole installation now and then; unset: none"
+    )
+    interval_hours: int = Field(24, ge=1, le=744, description="time between two downloads of `TALLYGATE_PRICES_URL`")
+    max_map_mib: int = Field(32, ge=1, le=256, description="largest cost map, also after decompression")
+    download_timeout_seconds: int = Field(60, ge=1, le=600, description="longest download of a cost map")
+    allow_private_addresses: bool = Field(
+        default=False, description="download cost maps also from private and loopback addresses, and by plain http"
+    )
+
+    @property
+    def max_map_bytes(self) -> int:
+        """Return the largest cost map in bytes."""
+        return self.max_map_mib * MIB
+
+
 class LogSettings(BaseSettings):
     """What is written about it."""
 
@@ -164,6 +185,7 @@ class Settings(BaseModel):
     access: AccessSettings = Field(default_factory=AccessSettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     checks: CheckSettings = Field(default_factory=CheckSettings)
+    prices: PricesSettings = Field(default_factory=PricesSettings)
     pricing: PricingSettings = Field(default_factory=PricingSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
 
