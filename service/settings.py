@@ -112,7 +112,7 @@ class IngestSettings(BaseSettings):
 
     model_config = _group("TALLYGATE_INGEST_")
 
-    batch_wait_ms: int = Field(3, ge=0, le=1_000, description="time a micro-batch waits for company")
+    batch_wait_ms: int = Field(3, ge=0, le=1_000, description="longest wait of a micro-batch for its usual company")
     batch_max_events: int = Field(500, ge=1, le=10_000, description="most events in one transaction")
     queue_max_events: int = Field(
         20_000, ge=100, le=10_000_000, description="events waiting in a process; beyond it 503"

@@ -1,7 +1,8 @@
 """A micro-batcher: what many tasks of one event loop submit at one moment is handled together, one batch at a time.
 
-A batch waits `max_wait_ms` for company only when nothing is in flight; under load the batch in flight is the waiting
-time, so batches grow by themselves. A failing batch fails its own submitters and nobody else; a submitter that is
+A batch waits for company only when nothing is in flight: until as many submitters are there as lately came together,
+for `max_wait_ms` at most; who has been alone does not wait. Under load the batch in flight is the waiting time, so
+batches grow by themselves. A failing batch fails its own submitters and nobody else; a submitter that is
 cancelled takes its items back as long as they are not in flight, and never disturbs others.
 """
 
@@ -44,7 +45,8 @@ class MicroBatcher(Generic[T, R]):
         self._queue: deque[_Chunk[T, R]] = deque()
         self._queued_items = 0
         self._runner: asyncio.Task[None] | None = None
-        self._full = asyncio.Event()
+        self._expected_submitters = 1
+        self._has_company = asyncio.Event()
         self._is_closed = False
 
     @property
@@ -75,7 +77,7 @@ class MicroBatcher(Generic[T, R]):
     async def close(self) -> None:
         """Refuse new items, handle those queued at once, and return when the last batch is finished."""
         self._is_closed = True
-        self._full.set()
+        self._has_company.set()
         if self._runner is not None:
             await asyncio.wait([self._runner])
 
@@ -86,8 +88,8 @@ class MicroBatcher(Generic[T, R]):
         chunk: _Chunk[T, R] = _Chunk(items, loop.create_future())
         self._queue.append(chunk)
         self._queued_items += len(items)
-        if self._queued_items >= self._max_items:
-            self._full.set()
+        if self._is_company():
+            self._has_company.set()
         if self._runner is None:
             self._runner = loop.create_task(self._run(), context=Context())
         return chunk.done
@@ -108,13 +110,13 @@ class MicroBatcher(Generic[T, R]):
             self._queued_items = 0
 
     async def _wait_for_company(self) -> None:
-        if self._max_wait_seconds <= 0 or self._full.is_set():
+        if self._max_wait_seconds <= 0 or self._has_company.is_set():
             # One turn of the loop: whoever is ready to run now still comes along.
             await asyncio.sleep(0)
             return
         try:
             async with asyncio.timeout(self._max_wait_seconds):
-                await self._full.wait()
+                await self._has_company.wait()
         except TimeoutError:
             pass
 
@@ -128,9 +130,14 @@ class MicroBatcher(Generic[T, R]):
             if not chunk.done.done():
                 batch.append(chunk)
                 room -= len(chunk.items)
-        if self._queued_items < self._max_items and not self._is_closed:
-            self._full.clear()
+        # Half as many are expected still: one small batch between large ones does not split what comes together.
+        self._expected_submitters = max(len(batch), self._expected_submitters // 2, 1)
+        if not self._is_closed and not self._is_company():
+            self._has_company.clear()
         return batch
+
+    def _is_company(self) -> bool:
+        return len(self._queue) >= self._expected_submitters or self._queued_items >= self._max_items
 
     async def _handle_batch(self, batch: list[_Chunk[T, R]]) -> None:
         items = [item for chunk in batch for item in chunk.items]

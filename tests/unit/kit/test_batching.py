@@ -82,15 +82,38 @@ async def test_items_submitted_together_are_never_split_below_the_maximum():
     assert handle.batches == [[0], [1, 2, 3], [4, 5, 6, 7]]
 
 
-async def test_an_idle_batcher_waits_for_company_up_to_its_limit():
+async def submit_at_once(batcher: MicroBatcher[int, int], count: int) -> None:
+    await asyncio.gather(*[batcher.submit(n) for n in range(count)])
+
+
+async def test_whoever_has_been_alone_does_not_wait_for_company():
+    batcher = MicroBatcher(Recorder(), max_items=100, max_wait_ms=60_000)
+    async with asyncio.timeout(5):
+        assert [await batcher.submit(n) for n in range(3)] == [0, 2, 4]
+
+
+async def test_an_idle_batcher_waits_until_as_many_are_there_as_came_together_before():
     handle = Recorder()
-    batcher = MicroBatcher(handle, max_items=100, max_wait_ms=40)
-    first = asyncio.create_task(batcher.submit(1))
-    for n in range(2, 5):
-        await asyncio.sleep(0)
-        asyncio.create_task(batcher.submit(n))  # noqa: RUF006
-    assert await first == 2
-    assert handle.batches == [[1, 2, 3, 4]]
+    batcher = MicroBatcher(handle, max_items=100, max_wait_ms=60_000)
+    await submit_at_once(batcher, 4)
+    async with asyncio.timeout(5):
+        first = [asyncio.create_task(batcher.submit(1)) for _ in range(3)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert handle.batches == [[0, 1, 2, 3]]
+        await batcher.submit(2)
+        await asyncio.gather(*first)
+    assert handle.batches == [[0, 1, 2, 3], [1, 1, 1, 2]]
+
+
+async def test_company_that_does_not_come_is_waited_for_up_to_the_limit_and_then_for_fewer():
+    handle = Recorder()
+    batcher = MicroBatcher(handle, max_items=100, max_wait_ms=1)
+    await submit_at_once(batcher, 4)
+    async with asyncio.timeout(5):
+        for number in range(3):
+            assert await batcher.submit(number) == 2 * number
+    assert handle.batches == [[0, 1, 2, 3], [0], [1], [2]]
 
 
 async def test_a_full_batch_does_not_wait():
