@@ -27,6 +27,7 @@ from service.ledger.controller import ChargeController
 from service.observability import RequestObserver, access_line_writer, configure_logs, forget_ended_processes
 from service.openapi import get_openapi_yaml, openapi_config
 from service.problems import problem_handlers
+from service.repricing.controller import RepricingController
 from service.settings import MIB, Role, Settings
 from service.spend.controller import SpendController
 from service.spend.litellm_controller import LitellmSpendController
@@ -46,6 +47,7 @@ _REST: tuple[ControllerRouterHandler, ...] = (
     LitellmSpendController,
     QuarantineController,
     ReportController,
+    RepricingController,
     SettingsController,
     SpendController,
     TenantController,

@@ -4,6 +4,7 @@ Order of the end: requests have drained; queued charges are committed and publis
 close.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ from service.ledger.service import LedgerRecorder
 from service.pricing.divergence import Tolerance
 from service.pricing.registry import PriceBooks
 from service.repricing.price_judge import PriceJudge
+from service.repricing.repricer import Repricer
+from service.repricing.service import RepricingService
+from service.repricing.worker import RepricingWorker
 from service.settings import Settings
 from service.spend.divergence_queries import DivergenceQueries
 from service.spend.queries import SpendQueries
@@ -58,6 +62,8 @@ _log = structlog.get_logger(__name__)
 _PARTITIONS_SECONDS = 6 * 3600.0
 _EPOCH_SECONDS = 5.0
 _OUTBOX_FLUSH_SECONDS = 0.5
+# Between pages of charges priced anew, events and checks of the same process have it to themselves for that share.
+_REPRICING_REST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class Services:
     budget_service: BudgetService
     charge_queries: ChargeQueries
     reversal_service: ReversalService
+    repricing_service: RepricingService
     spend_queries: SpendQueries
     unpriced_service: UnpricedService
     divergence_queries: DivergenceQueries
@@ -131,6 +138,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             budget_service=BudgetService(postgres, configs, budget_seeder, holds),
             charge_queries=charges,
             reversal_service=ReversalService(charges, recorder),
+            repricing_service=RepricingService(postgres, await _open_repricings(stack, shared, recorder)),
             spend_queries=SpendQueries(postgres),
             unpriced_service=unpriced,
             divergence_queries=DivergenceQueries(postgres, _tolerance(settings)),
@@ -206,6 +214,14 @@ async def _open_recorder(
     ):
         await _started(stack, Repeating(action, seconds, _note_failure))
     return recorder
+
+
+async def _open_repricings(stack: AsyncExitStack, shared: _Shared, recorder: LedgerRecorder) -> RepricingWorker:
+    postgres = shared.pools.postgres
+    repricer = Repricer(
+        postgres, shared.configs, shared.prices, recorder, rest_share=_REPRICING_REST, turn=asyncio.Lock()
+    )
+    return await _started(stack, RepricingWorker(postgres, repricer))
 
 
 def _build_ingest(settings: Settings, shared: _Shared, holds: HoldStore, recorder: LedgerRecorder) -> EventIngest:

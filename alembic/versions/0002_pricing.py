@@ -79,20 +79,32 @@ def _create_repricings() -> None:
         sa.Column("repricing_id", sa.Uuid(), nullable=False),
         sa.Column("created_at", _timestamp(), server_default=_NOW, nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("applies", sa.Boolean(), nullable=False),
         sa.Column("range_from", _timestamp(), nullable=False),
         sa.Column("range_to", _timestamp(), nullable=False),
         sa.Column("filter", _jsonb(), server_default="{}", nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("examined", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("changed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("not_repriceable", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("refused", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("reached_at", _timestamp(), nullable=True),
         sa.Column("reached_charge_id", sa.Uuid(), nullable=True),
+        sa.Column("runner_id", sa.Uuid(), nullable=True),
+        sa.Column("leased_until", _timestamp(), nullable=True),
         sa.Column("result", _jsonb(), nullable=True),
-        sa.Column("updated_at", _timestamp(), server_default=_NOW, nullable=False),
+        sa.Column("failure", sa.Text(), nullable=True),
         sa.Column("finished_at", _timestamp(), nullable=True),
         sa.CheckConstraint("state IN ('running', 'done', 'failed')", name="repricing_state_is_known"),
         sa.CheckConstraint("range_to > range_from", name="repricing_range_in_order"),
         sa.PrimaryKeyConstraint("tenant_id", "repricing_id"),
+    )
+    op.create_index(
+        "repricing_one_at_a_time",
+        "repricing",
+        ["tenant_id"],
+        unique=True,
+        postgresql_where=sa.text("state = 'running'"),
     )
 
 

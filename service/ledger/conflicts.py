@@ -59,6 +59,8 @@ def accepted_charge(row: dict[str, Any]) -> ChargeDraft:
             **{name: quantities.get(f"{_KEPT_PREFIX}{name}", 0) for name in COUNTS},
             "charge_id": new_id(),
             "kind": "usage",
+            # It costs what was decided over, whatever prices are by now.
+            "config_version": 0,
             "event_id": accepted_event_id(row),
             "fingerprint": row["charge_id"].bytes * 2,
             "fingerprint_version": 1,

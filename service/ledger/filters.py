@@ -89,9 +89,9 @@ def single(parameters: Parameters, name: str) -> str | None:
     return values[0] if values else None
 
 
-def parse_conditions(parameters: Parameters) -> tuple[Condition, ...]:
+def parse_conditions(parameters: Parameters, fields: Sequence[str] = FIELDS) -> tuple[Condition, ...]:
     """Return the conditions of a reader's parameters. Raises InvalidInput (`unknown_value`)."""
-    return tuple(_condition(name, parameters[name]) for name in FIELDS if parameters.get(name))
+    return tuple(_condition(name, parameters[name]) for name in fields if parameters.get(name))
 
 
 def _condition(field: str, values: Sequence[str]) -> Condition:

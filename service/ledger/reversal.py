@@ -110,6 +110,7 @@ def reversal_of(row: dict[str, Any], reason: str) -> ChargeDraft:
             **negated,
             "charge_id": new_id(),
             "kind": "reversal",
+            "config_version": 0,
             "source": LEDGER_SOURCE,
             "event_id": reversal_event_id(original),
             "fingerprint": sha256(original.bytes).digest(),
