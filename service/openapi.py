@@ -12,6 +12,7 @@ from litestar import Litestar, Request, Response, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Server
+from litestar.routes import ASGIRoute
 
 _DESCRIPTION = """\
 What LLM traffic costs, and the gate in front of it. Gateways post what happened, ask before they forward a request,
@@ -48,7 +49,7 @@ def openapi_config() -> OpenAPIConfig:
 
 def openapi_yaml(app: Litestar) -> str:
     """Return the whole document as YAML, the same text for the same routes."""
-    schema = _plain(app.openapi_schema.to_schema())
+    schema = _plain(app, app.openapi_schema.to_schema())
     document = {"openapi": schema.pop("openapi"), **schema}
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120))
 
@@ -64,16 +65,19 @@ class _ReadingPage(OpenAPIRenderPlugin):
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """Return the page."""
-        del request
-        return "".join(_page(_plain(openapi_schema))).encode()
+        return "".join(_page(_plain(request.app, openapi_schema))).encode()
 
 
-def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+def _plain(app: Litestar, schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema as JSON has it (defaults may be UUIDs, amounts, instants), with our answers to wrong input.
 
     Litestar describes its own answer to a wrong parameter; `service/problems.py` gives a problem document instead.
+    What it mounts it does not describe at all: such a handler brings its description along, as `opt["openapi"]`.
     """
     plain: dict[str, Any] = msgspec.to_builtins(schema, str_keys=True)
+    for route in app.routes:
+        if isinstance(route, ASGIRoute):
+            plain["paths"] |= route.route_handler.opt.get("openapi", {})
     for item in plain.get("paths", {}).values():
         for operation in item.values():
             wrong_input = operation.get("responses", {}).get("400", {})

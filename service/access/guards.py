@@ -65,9 +65,22 @@ async def provide_caller(request: Request[Any, Any, Any]) -> Caller:
     return caller if isinstance(caller, Caller) else await _admit(request.scope, None)
 
 
+async def admit_token(scope: Scope, token: bytes, role: Role) -> Caller:
+    """Return the caller of a token that came in another place than Authorization.
+
+    Raises Unauthenticated, Forbidden, Unavailable.
+    """
+    if not MIN_TOKEN_LENGTH <= len(token) <= MAX_TOKEN_LENGTH:
+        raise Unauthenticated("This is no token of this service.")
+    return await _admit_digest(scope, token_digest(token), role)
+
+
 async def _admit(scope: Scope, role: Role | None) -> Caller:
+    return await _admit_digest(scope, bearer_digest(scope["headers"]), role)
+
+
+async def _admit_digest(scope: Scope, digest: str, role: Role | None) -> Caller:
     directory: CallerDirectory = scope["litestar_app"].state.services.caller_directory
-    digest = bearer_digest(scope["headers"])
     caller = directory.find_cached(digest)
     if caller is None:
         caller = await directory.get_caller(digest, survives_outage=role == "check")

@@ -13,6 +13,7 @@ from service.access.guards import admits, caller_of
 from service.checks.answer import check_answer
 from service.checks.body_docs import operation_with_body
 from service.checks.denial import denial_response
+from service.checks.dialects.schemas import StoppedAnswer
 from service.checks.outcome import Denied
 from service.checks.schemas import (
     CheckAnswer,
@@ -48,6 +49,10 @@ class CheckController(Controller):
         summary="Ask whether a call may be made",
         responses={
             200: ResponseSpec(CheckAnswer, description="The decision, and how it came about", generate_examples=False),
+            402: ResponseSpec(StoppedAnswer, description="Denied, with `enforce`", generate_examples=False),
+            429: ResponseSpec(
+                StoppedAnswer, description="Only calls under way are in the way", generate_examples=False
+            ),
             **problem_responses(400, 401, 403, 409, 413, 422, 503),
         },
     )

@@ -18,6 +18,7 @@ from service.checks.ledger_reader import LedgerReader, LedgerUnavailable
 from service.checks.local_holds import LocalHolds
 from service.checks.outcome import DenialCode, Standing
 from service.checks.publishing import posted_micro_usd
+from service.errors import StateConflict
 from service.kit.patience import patience
 
 _TOTALS_SECONDS = 0.25
@@ -53,14 +54,24 @@ class DegradedGate:
             self._seen[asked.key] = (now, figures.held_micro_usd)
 
     async def decide(
-        self, ask: HoldAsk, counters: Sequence[BudgetCounter], *, patience_seconds: float
+        self,
+        ask: HoldAsk,
+        counters: Sequence[BudgetCounter],
+        *,
+        patience_seconds: float,
+        is_repeat_refused: bool = False,
     ) -> DegradedDecision:
-        """Decide one request within the time left for it, and remember its hold in this process."""
+        """Decide one request within the time left for it, and remember its hold in this process.
+
+        Raises StateConflict (`request_id_reused`) if it shall be nobody's repeat and its id has a hold already.
+        """
         policy = _strictest(ask, counters)
         metrics.DEGRADED.labels(policy).inc()
         posted = await self._posted(ask, counters, patience_seconds) if policy == "ledger" else None
         self._local_holds.drop_lapsed()
         if self._local_holds.has(ask.tenant_id, ask.reservation_id):
+            if is_repeat_refused:
+                raise id_reused()
             self._local_holds.release(ask.tenant_id, ask.reservation_id)
         standings = tuple(
             self._standing(ask, index, counter, policy, None if posted is None else posted[index])
@@ -114,6 +125,11 @@ class DegradedGate:
             for i, reading in zip(wanted, readings, strict=True):
                 self._totals[keys[i]] = (now, posted_micro_usd(reading.state))
         return [self._totals[key][1] for key in keys]
+
+
+def id_reused() -> StateConflict:
+    """Return the refusal of an id that has the hold of another call."""
+    return StateConflict("This request_id holds for another request.", code="request_id_reused")
 
 
 def _strictest(ask: HoldAsk, counters: Sequence[BudgetCounter]) -> OnUnavailable:

@@ -1,26 +1,31 @@
 """What a denied end client is told: the shape clients of gateways key on, as much detail as the tenant allows, headers.
 
-`summary` (the default) gives figures of budgets on the client's own key; of others the name and the reset only.
+`summary` (the default) gives figures of budgets on the client's own key; of others the name and the reset only. The
+status is the tenant's choice, but 403 for a blocked key, and 429 where nothing but holds of calls under way is in the
+way: that is worth another try a second later.
 """
 
 from datetime import datetime
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from service.access.settings import TenantSettings
 from service.checks.answer import budget_standing, check_answer, format_micro_usd
-from service.checks.outcome import Denied, Standing
+from service.checks.outcome import Denied, Explanation, Standing
 from service.checks.schemas import DeniedError
 
 _KEY_BLOCKED_STATUS = 403
+_TRY_AGAIN_STATUS = 429
 
 
 class DenialResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """An HTTP answer that stops a call."""
+    """An HTTP answer that stops a call; `error_type` and `message` are in the body, too."""
 
     status: int
+    error_type: Literal["budget_exceeded", "key_blocked"]
+    message: str
     headers: dict[str, str]
     body: bytes
 
@@ -28,16 +33,43 @@ class DenialResponse(msgspec.Struct, frozen=True, kw_only=True):
 def denial_response(denied: Denied, now: datetime) -> DenialResponse:
     """Return the answer for the end client."""
     settings = denied.explanation.settings
-    status = _KEY_BLOCKED_STATUS if denied.code == "key_blocked" else settings.deny_status
+    status, message = _status(denied, settings), _message(denied, settings)
+    error_type: Literal["budget_exceeded", "key_blocked"] = (
+        "key_blocked" if denied.code == "key_blocked" else "budget_exceeded"
+    )
     document = {
-        "error": DeniedError(
-            message=_message(denied, settings),
-            type="key_blocked" if denied.code == "key_blocked" else "budget_exceeded",
-            code=str(status),
-        ),
+        "error": DeniedError(message=message, type=error_type, code=str(status)),
         "tallygate": _detail(denied, settings),
     }
-    return DenialResponse(status=status, headers=_headers(denied, settings, now), body=msgspec.json.encode(document))
+    return DenialResponse(
+        status=status,
+        error_type=error_type,
+        message=message,
+        headers=_headers(denied, settings, now),
+        body=msgspec.json.encode(document),
+    )
+
+
+def rate_limit_headers(explanation: Explanation, now: datetime) -> dict[str, str]:
+    """Return the fields of the IETF draft for the budget with the least left of those the client may see."""
+    known = [
+        (left, standing)
+        for standing in explanation.standings
+        if standing.enforces
+        and (left := standing.available_micro_usd) is not None
+        and may_show_figures(standing, explanation.settings)
+    ]
+    if not known:
+        return {}
+    left, tightest = min(known, key=lambda each: each[0])
+    return _rate_limit(tightest, max(left, 0), now)
+
+
+def _status(denied: Denied, settings: TenantSettings) -> int:
+    if denied.code == "key_blocked":
+        return _KEY_BLOCKED_STATUS
+    is_passing = bool(denied.denied_by) and all(_is_passing(standing, denied) for standing in denied.denied_by)
+    return _TRY_AGAIN_STATUS if is_passing else settings.deny_status
 
 
 def _message(denied: Denied, settings: TenantSettings) -> str:
@@ -50,7 +82,7 @@ def _message(denied: Denied, settings: TenantSettings) -> str:
     if denied.code == "too_many_budgets":
         return "Budget has been exceeded! More budgets apply to this call than can be checked."
     first = next(standing for standing in denied.denied_by if standing.reason == "budget_exceeded")
-    if not _may_show_figures(first, settings):
+    if not may_show_figures(first, settings):
         return "Budget has been exceeded!"
     current = format_micro_usd((first.posted_micro_usd or 0) + (first.held_micro_usd or 0))
     return f"Budget has been exceeded! Current cost: {current}, Max budget: {format_micro_usd(first.limit_micro_usd)}"
@@ -67,19 +99,22 @@ def _detail(denied: Denied, settings: TenantSettings) -> Any:
 
 
 def _summary(standing: Standing, settings: TenantSettings) -> Any:
-    if _may_show_figures(standing, settings):
+    if may_show_figures(standing, settings):
         return budget_standing(standing)
     return {"name": standing.counter.budget.name, "resets_at": standing.counter.window.end}
 
 
-def _may_show_figures(standing: Standing, settings: TenantSettings) -> bool:
-    if settings.deny_detail == "full":
-        return True
-    is_own_key = any(
+def may_show_figures(standing: Standing, settings: TenantSettings) -> bool:
+    """Tell whether the client may see the figures of a budget."""
+    return settings.deny_detail == "full" or (settings.deny_detail == "summary" and is_of_own_key(standing))
+
+
+def is_of_own_key(standing: Standing) -> bool:
+    """Tell whether a budget is one on the client's key."""
+    return any(
         condition.dimension == "api_key" and condition.kind in {"any_of", "each"}
         for condition in standing.counter.budget.match
     )
-    return settings.deny_detail == "summary" and is_own_key
 
 
 def _headers(denied: Denied, settings: TenantSettings, now: datetime) -> dict[str, str]:
@@ -91,7 +126,7 @@ def _headers(denied: Denied, settings: TenantSettings, now: datetime) -> dict[st
     known_waits = [wait for wait in waits if wait is not None]
     if len(known_waits) == len(waits):
         headers["retry-after"] = str(max(known_waits))
-    shown = next((standing for standing in exceeded if _may_show_figures(standing, settings)), None)
+    shown = next((standing for standing in exceeded if may_show_figures(standing, settings)), None)
     if shown is not None and (shown_left := shown.available_micro_usd) is not None:
         headers |= _rate_limit(shown, max(shown_left, 0), now)
     return headers
@@ -99,11 +134,18 @@ def _headers(denied: Denied, settings: TenantSettings, now: datetime) -> dict[st
 
 def _seconds_to_wait(standing: Standing, denied: Denied, now: datetime) -> int | None:
     """Return 1 if only holds in flight are in the way, else the time to the end of the window; None = never."""
-    amount = max(denied.explanation.appraisal.amount_micro_usd, 1)
-    if standing.limit_micro_usd and (standing.posted_micro_usd or 0) + amount <= standing.limit_micro_usd:
+    if _is_passing(standing, denied):
         return 1
     end = standing.counter.window.end
     return None if end is None else max(ceil((end - now).total_seconds()), 1)
+
+
+def _is_passing(standing: Standing, denied: Denied) -> bool:
+    """Tell whether the call would fit if the calls under way ended now."""
+    if standing.reason != "budget_exceeded" or not standing.limit_micro_usd:
+        return False
+    amount = max(denied.explanation.appraisal.amount_micro_usd, 1)
+    return (standing.posted_micro_usd or 0) + amount <= standing.limit_micro_usd
 
 
 def _rate_limit(standing: Standing, left: int, now: datetime) -> dict[str, str]:

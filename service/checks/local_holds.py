@@ -56,6 +56,11 @@ class LocalHolds:
         self._forget_ended()
         return True
 
+    def release_first(self, tenant_id: str, reservation_ids: Sequence[str]) -> None:
+        """End the first of these holds that is there."""
+        if self._holds:
+            any(self.release(tenant_id, reservation_id) for reservation_id in reservation_ids)
+
     def drop_lapsed(self) -> None:
         """End the holds whose time is over."""
         now = self._now()

@@ -3,6 +3,9 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 CHECKS = Counter("tallygate_checks", "Checks by outcome.", ["outcome"])
+UNRESOLVED = Counter(
+    "tallygate_checks_unresolved", "Calls of gateways let go on or denied though a budget wants a dimension they lack."
+)
 DEGRADED = Counter(
     "tallygate_checks_degraded", "Checks answered without the counters, by the policy applied.", ["policy"]
 )

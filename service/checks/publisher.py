@@ -19,6 +19,7 @@ from service.checks.local_holds import LocalHolds
 from service.checks.lua_scripts import Command
 from service.checks.publishing import publish_commands, settle_counts
 from service.checks.queries import OpenPosts, claim_open_posts, delete_posts, read_states
+from service.checks.repeats import repeat_names
 from service.checks.scripts import CountersUnavailable, ScriptLane
 from service.db.pools import PostgresConnection, PostgresPool, RedisClient
 from service.kit.clock import monotonic
@@ -126,7 +127,7 @@ class Publisher:
         for each in posts:
             for settlement in each.settlements:
                 if settlement.is_final:
-                    self._local_holds.release(each.tenant_id, settlement.reservation_id)
+                    self._local_holds.release_first(each.tenant_id, repeat_names(settlement.reservation_id))
 
     async def _work_off_for_ever(self) -> None:
         while True:

@@ -24,6 +24,7 @@ class CheckRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None
     service_tier: str | None
     estimated_cost_usd: Decimal | None
+    occasion: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -43,5 +44,6 @@ def fingerprint_of(request: CheckRequest, pinned: dict[str, str]) -> str:
         request.max_output_tokens,
         request.service_tier,
         request.estimated_cost_usd,
+        request.occasion,
     )
     return blake2b(_encoder.encode(content), digest_size=16).hexdigest()

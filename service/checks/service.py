@@ -13,7 +13,7 @@ import msgspec
 from service.access.tokens import Caller
 from service.checks import metrics
 from service.checks.attempt import Asked, Attempt, prepare_attempt
-from service.checks.degraded import DegradedGate
+from service.checks.degraded import DegradedGate, id_reused
 from service.checks.freshness import CounterSeeder, ref_of
 from service.checks.hold import Decision, HoldAsk, IdReused, MissingCounters, Reservation, StaleConfig, StaleWindow
 from service.checks.hold_store import HoldStore
@@ -163,7 +163,7 @@ class CheckService:
                 case StaleWindow(now_ms):
                     attempt = self._put(attempt.asked, attempt.config, from_unix_ms(now_ms))
                 case IdReused():
-                    raise StateConflict("This request_id holds for another request.", code="request_id_reused")
+                    raise id_reused()
         raise CountersUnavailable("the question went out of date again and again")
 
     def _conclude(self, attempt: Attempt, decision: Decision) -> Outcome:
@@ -203,7 +203,9 @@ class CheckService:
     async def _decide_by_policy(self, attempt: Attempt, started: float, *, may_be_held: bool) -> Outcome:
         left_seconds = self._deadline_seconds * _LEDGER_SHARE - (monotonic() - started)
         counters = attempt.counters[: len(attempt.ask.counters)]
-        decision = await self._degraded.decide(attempt.ask, counters, patience_seconds=left_seconds)
+        decision = await self._degraded.decide(
+            attempt.ask, counters, patience_seconds=left_seconds, is_repeat_refused=bool(attempt.asked.request.occasion)
+        )
         held_until = None
         if decision.is_allowed and attempt.ask.wants_hold:
             held_until = self._clock() + timedelta(milliseconds=attempt.ask.ttl_ms)

@@ -72,6 +72,27 @@ local function consume(key, reservation, micro_usd, posted_to)
     call('HSET', key, 'lo', table.concat(after, ' '))
 end
 
+-- Where end clients choose ids, calls under one id hold under 'x', 'x#2', … 'x#16' (see repeats.py): a charge consumes
+-- the first that lives. All its charges are noted at 'x', so that none is applied twice.
+local MOST_REPEATS = 16
+local function find_hold(key, id, charge)
+    local first = read_reservation(key, id, charge)
+    if not first or first.extra or (first.state == 'live' and first.expires > now) then
+        return key, first
+    end
+    for number = 2, MOST_REPEATS do
+        local repeat_key = key .. '#' .. number
+        local repeated = read_reservation(repeat_key, id .. '#' .. number, charge)
+        if not repeated then
+            break
+        elseif repeated.state == 'live' and repeated.expires > now then
+            call('HSET', key, charge, '1')
+            return repeat_key, repeated
+        end
+    end
+    return key, first
+end
+
 -- Bring the end of a hold forward in every counter that still has it.
 local function cut(key, reservation, expires)
     local expires_text = as_text(expires)
@@ -87,10 +108,10 @@ end
 
 local at = 4 + counter_count * 4
 for i = counter_count + 1, #KEYS do
-    local key, charge = KEYS[i], 'c:' .. ARGV[at + 1]
+    local charge = 'c:' .. ARGV[at + 1]
     local amount = math.max(tonumber(ARGV[at + 2]), 0)
     local is_final, is_failure = ARGV[at + 3] == '1', ARGV[at + 4] == '1'
-    local reservation = read_reservation(key, ARGV[at], charge)
+    local key, reservation = find_hold(KEYS[i], ARGV[at], charge)
     if not reservation then
         unknown = unknown + 1
     elseif reservation.extra then

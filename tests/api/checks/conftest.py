@@ -5,9 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from litestar import Litestar
 
 from service.app import create_app
+from service.kit.ids import new_id
+from service.openapi import openapi_yaml
 from service.settings import Settings
 from tests.api.checks.world import World
 from tests.app_client import running_client
@@ -27,3 +30,19 @@ async def world(app_and_client: Any, tenant_id: str) -> AsyncIterator[World]:
     await opened.create_tenant()
     yield opened
     await opened.assert_consistent()
+
+
+@pytest.fixture
+async def other_world(app_and_client: Any) -> AsyncIterator[World]:
+    """Another tenant of the same application."""
+    app, client = app_and_client
+    opened = World(app.state.services, client, f"t-{new_id().hex}")
+    await opened.create_tenant()
+    yield opened
+    await opened.assert_consistent()
+
+
+@pytest.fixture
+def openapi(app_and_client: Any) -> Any:
+    """The description of the interface."""
+    return yaml.safe_load(openapi_yaml(app_and_client[0]))

@@ -72,5 +72,9 @@ async def test_when_only_holds_are_in_the_way_a_second_is_enough(world: World):
     await world.put_budget(limit_usd="1", period="1d")
     await world.check(reserve=True, estimated_cost_usd="0.9")
     answer = await deny(world, estimated_cost_usd="0.5")
-    assert answer.status_code == 402
+    assert answer.status_code == 429
     assert answer.headers["retry-after"] == "1"
+    assert answer.json()["error"]["code"] == "429"
+    assert answer.json()["error"]["type"] == "budget_exceeded"
+    # What never fits is not worth another try.
+    assert (await deny(world, estimated_cost_usd="1.5")).status_code == 402

@@ -233,3 +233,44 @@ async def test_amounts_beyond_what_can_be_counted_stay_on_the_safe_side(gate: Ga
         await gate.decide(other, amount_micro_usd=5 * 10**15, limit=1, shadows=[other])
     assert await gate.held(other) == 5 * 10**15
     await gate.assert_sound(other)
+
+
+async def test_each_event_of_an_id_ends_one_of_the_holds_under_it(gate: Gate):
+    counter = gate.counter()
+    await gate.seed(counter)
+    for number, name in enumerate(("r1", "r1#2", "r1#3"), start=1):
+        await gate.decide(counter, reservation_id=name, amount_micro_usd=10 * number)
+    assert await gate.held(counter) == 60
+    for left in (50, 30, 0):
+        assert (await gate.post("r1", 1, counter)).holds_settled == 1
+        assert await gate.held(counter) == left
+        await gate.assert_sound(counter)
+    late = await gate.post("r1", 1, counter)
+    assert (late.holds_settled, late.came_late) == (0, 1)
+    assert await gate.posted(counter) == 4
+
+
+async def test_an_event_published_again_ends_no_second_hold_of_its_id(gate: Gate):
+    counter = gate.counter()
+    await gate.seed(counter)
+    for name in ("r1", "r1#2", "r1#3"):
+        await gate.decide(counter, reservation_id=name, amount_micro_usd=10)
+    first, second = (gate.posts([], [gate.settlement("r1", 1, counter)]) for _ in range(2))
+    for posts in (first, second, second, first, second):
+        await gate.publish(posts)
+    assert await gate.held(counter) == 10
+    # The id itself holds again: what was applied before is still known.
+    await gate.decide(counter, reservation_id="r1", amount_micro_usd=10, fingerprint="another")
+    counts = await gate.publish(second)
+    assert (counts.seen_before, await gate.held(counter)) == (1, 20)
+    await gate.assert_sound(counter)
+
+
+async def test_a_lapsed_hold_under_an_id_leaves_the_event_to_the_next(gate: Gate):
+    counter = gate.counter()
+    await gate.seed(counter)
+    for name in ("r1", "r1#2"):
+        await gate.decide(counter, reservation_id=name, amount_micro_usd=10)
+    await gate.make_due("r1", counter)
+    assert (await gate.post("r1", 1, counter)).holds_settled == 1
+    assert (await gate.store.find(gate.tenant_id, "r1#2")).state == "settled"
