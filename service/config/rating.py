@@ -21,7 +21,6 @@ def rate_call(
     occurred_at: datetime,
 ) -> Rating:
     """Return what a call costs the tenant by this configuration; the same facts and names always cost the same."""
-    del dimensions
     return rate(
         facts.usage,
         facts.basis,
@@ -31,6 +30,8 @@ def rate_call(
         fallback_rates(config),
         occurred_at=occurred_at,
         trust_custom_rates=config.settings.trust_gateway_custom_prices,
+        rules=config.pricing_rules,
+        dimensions=dimensions,
     )
 
 

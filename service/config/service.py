@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
+import msgspec
 import psycopg
 import structlog
 from psycopg import AsyncConnection
@@ -108,6 +109,8 @@ class ConfigStore:
             changed = await load_changed_budgets(connection, tenant_id, known.version)
             budgets = known.budgets.with_changes(version, changed)
         config = TenantConfig(tenant_id, epoch, version, tenant.enforcement, tenant.settings, aliases, budgets, rules)
+        since = known.priced_since if known is not None and config.prices_as(known) else version
+        config = msgspec.structs.replace(config, priced_since=since)
         self._configs[tenant_id] = config
         return config
 

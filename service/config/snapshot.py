@@ -19,3 +19,9 @@ class TenantConfig(msgspec.Struct, frozen=True):
     aliases: AliasBook
     budgets: BudgetSet
     pricing_rules: PricingRules = NO_RULES
+    # The version since which, as far as this process knows, price rules and settings are as they are.
+    priced_since: int = 0
+
+    def prices_as(self, other: "TenantConfig") -> bool:
+        """Tell whether another configuration has the same price rules and settings."""
+        return self.pricing_rules is other.pricing_rules and self.settings == other.settings

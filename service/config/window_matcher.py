@@ -1,23 +1,41 @@
-"""Attaches to charges the budget windows they fall into, by the configuration in force: the ledger's WindowMatcher."""
+"""Attaches to charges the budget windows they fall into, by the configuration in force: the ledger's WindowMatcher.
+
+It is the last to look at a configuration before charges are written, so here their prices follow it, too.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
 
 from service.budgets.matching import BudgetCounter
 from service.config.service import ConfigStore
+from service.config.snapshot import TenantConfig
 from service.db.pools import PostgresConnection
 from service.identity.call import call_names_of_charge
 from service.ledger.charge import ChargeDraft, MatchedBatch, WindowPost
 
 
-class ConfigWindowMatcher:
-    """Matches through the same `BudgetSet.match` and the same `CallNames` as checks do."""
+class Rerating(Protocol):
+    """Prices a draft by another configuration than the one it was made by."""
 
-    def __init__(self, configs: ConfigStore) -> None:
+    def rerate(self, draft: ChargeDraft, config: TenantConfig) -> ChargeDraft:
+        """Return the draft at its price by the configuration."""
+        ...
+
+
+class ConfigWindowMatcher:
+    """Matches through the same `BudgetSet.match` and the same `CallNames` as checks do.
+
+    With `rerating` a draft that says by which version it was priced (`config_version`, 0 = it does not say) is priced
+    anew when the prices are others since.
+    """
+
+    def __init__(self, configs: ConfigStore, rerating: Rerating | None = None) -> None:
         self._configs = configs
+        self._rerating = rerating
 
     async def match(
         self, drafts: Sequence[ChargeDraft], *, connection: PostgresConnection | None = None
@@ -33,13 +51,19 @@ class ConfigWindowMatcher:
         numbers: dict[tuple[UUID, str, datetime], int] = {}
         counters: list[WindowPost] = []
         charges = []
-        for draft in drafts:
-            config = configs[draft.tenant_id]
+        for given in drafts:
+            config = configs[given.tenant_id]
+            draft = self._at_its_price(given, config)
             found = config.budgets.match(call_names_of_charge(draft), draft.effective_at, config_version=config.version)
             matched = tuple(_number_of(counter, numbers, counters) for counter in found)
             charges.append(msgspec.structs.replace(draft, window_numbers=matched, config_version=config.version))
         epoch = min(config.epoch for config in configs.values())
         return MatchedBatch(charges=charges, counters=counters, epoch=epoch)
+
+    def _at_its_price(self, draft: ChargeDraft, config: TenantConfig) -> ChargeDraft:
+        if self._rerating is None or not 0 < draft.config_version < config.priced_since:
+            return draft
+        return self._rerating.rerate(draft, config)
 
 
 def _number_of(

@@ -50,8 +50,9 @@ def draft_charge(
     *,
     received_at: datetime,
     reservation_id: str | None,
+    config_version: int,
 ) -> ChargeDraft:
-    """Return the charge of one event, complete but for its budget windows."""
+    """Return the charge of one event, complete but for its budget windows; it was priced by that `config_version`."""
     values = dimensions.values
     effective_at = effective_time(event.occurred_at, received_at)
     counted = _NOTHING if event.is_cache_hit else event.usage
@@ -61,7 +62,7 @@ def draft_charge(
         tenant_id=tenant_id, charge_id=new_id(), kind="usage", source=event.source, event_id=event.event_id,
         fingerprint=event.fingerprint, fingerprint_version=event.fingerprint_version,
         occurred_at=event.occurred_at, received_at=received_at, effective_at=effective_at,
-        duration_ms=event.duration_ms, config_version=0, price_book_version=rating.price_book_version,
+        duration_ms=event.duration_ms, config_version=config_version, price_book_version=rating.price_book_version,
         request_id=event.request_id, response_id=event.response_id, trace_id=event.trace_id,
         reservation_id=reservation_id, attempt=event.attempt, is_final=event.is_final,
         call_type=event.call_type, status=event.status, is_stream=event.is_stream, is_cache_hit=event.is_cache_hit,

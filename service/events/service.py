@@ -175,6 +175,7 @@ class IngestService:
             rating,
             received_at=received_at,
             reservation_id=reservation_id,
+            config_version=config.version,
         )
 
     async def _find_keys(self, caller: Caller, events: Sequence[UsageEvent]) -> dict[str, KnownKey]:
