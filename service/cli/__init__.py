@@ -18,10 +18,15 @@ from service.cli.migrate import migrate
 from service.cli.serve import serve
 from service.drift.commands import check_drift
 from service.errors import TallygateError
+from service.ledger.served_queries import ServedModels
+from service.pricing.book_commands import import_command
 from service.pricing.commands import prices
 from service.redaction import redact_text
+from service.repricing.commands import reprice
 
-COMMANDS: tuple[click.Command, ...] = (serve, migrate, tokens, tenants, prices, check_drift, openapi, settings)
+COMMANDS: tuple[click.Command, ...] = (serve, migrate, tokens, tenants, prices, reprice, check_drift, openapi, settings)
+
+prices.add_command(import_command(lambda pool: ServedModels(pool).find))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

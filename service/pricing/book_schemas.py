@@ -152,12 +152,13 @@ def price_list(page: PricePage, at: datetime, next_cursor: str | None) -> PriceL
         scope=scope_of(page.row.tenant_id),
         effective_from=page.row.effective_from,
         origin=page.origin,
-        prices=[_price_view(entry) for entry in page.entries],
+        prices=[price_view(entry) for entry in page.entries],
         next_cursor=next_cursor,
     )
 
 
-def _price_view(entry: MapEntry) -> PriceView:
+def price_view(entry: MapEntry) -> PriceView:
+    """Return the rates of one entry for the wire."""
     return PriceView(
         key=entry.key,
         provider=entry.provider,

@@ -66,12 +66,13 @@ def test_a_bad_map_is_refused_with_the_reason(tmp_path: Path):
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("gpt-5.4", ["> 272,000", "flex", "0.25", "x 1.1 for data residency eu"]),
-        ("xai/grok-4.20", [">= 200,000"]),
-        ("dashscope/qwen-flash", ["<= 256,000"]),
-        ("deepseek-v4-flash", ["off-peak"]),
+        ("gpt-5.4", ["from 272,001", "flex", "0.25", "1,000,000 tokens", "x 1.1 for data residency eu"]),
+        ("xai/grok-4.20", ["from 200,000"]),
+        ("dashscope/qwen-flash", ["to 256,000", "from 256,001"]),
+        ("deepseek-v4-flash", ["off-peak", "UTC on weekdays"]),
         ("azure_ai/model_router", ["0.14"]),
-        ("whisper-1", ["Not priced by tokens"]),
+        ("whisper-1", ["input_audio_seconds", "0.0001", "1 second"]),
+        ("mistral/mistral-ocr-latest", ["pages", "1 page"]),
         ("GPT-4.1", ["gpt-4.1"]),
     ],
 )
@@ -82,16 +83,19 @@ def test_show_prints_every_rate(key: str, told: list[str]):
     assert "litellm 1.106.2" in output
 
 
-def test_show_as_json():
+def test_show_as_json_is_what_the_interface_answers():
     code, output = run("show", "dashscope/qwen-flash", "--json")
     assert code == 0
-    document = json.loads(output)
-    assert document["rates"][0] == {
-        "kind": "text_input",
-        "prompt_tokens": "<= 256,000",
-        "tier": "standard",
-        "usd_per_million_tokens": "0.05",
-    }
+    rate = {"kind": "text_input", "unit": "token", "service_tier": None, "is_off_peak": False}
+    assert json.loads(output)["rates"][:1] == [
+        rate | {"usd": "0.00000005", "from_input_tokens": None, "to_input_tokens": 256_000}
+    ]
+
+
+def test_show_names_what_may_have_been_meant():
+    code, output = run("show", "gpt-5.44")
+    assert code == 1
+    assert "gpt-5.4" in output.partition("similar:")[2]
 
 
 def test_show_of_another_book(cost_map: Path, tmp_path: Path):

@@ -1,0 +1,73 @@
+"""A web server on this machine that answers as it is told: for whatever downloads cost maps."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+# Writes an answer by the handler it is given.
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class MapServer:
+    """Answers by path; remembers who asked for what."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.asked: list[str] = []
+        self.released = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                outer.asked.append(self.path)
+                outer.answers.get(self.path, answer(b"nothing here", status=404))(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    @contextmanager
+    def running(self) -> Iterator["MapServer"]:
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.released.set()
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
+
+    def never(self) -> Answer:
+        """Begin an answer and never end it."""
+
+        def write(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(200)
+            handler.send_header("content-length", "1000000")
+            handler.end_headers()
+            handler.wfile.flush()
+            self.released.wait(60)
+
+        return write
+
+
+def answer(body: bytes, *, status: int = 200, **headers: str) -> Answer:
+    """Answer with a body; underscores in names of headers are dashes."""
+
+    def write(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in {"content-length": str(len(body)), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        try:
+            handler.wfile.write(body)
+        except ConnectionError:
+            handler.close_connection = True
+
+    return write
