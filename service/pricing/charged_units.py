@@ -51,7 +51,8 @@ def charge_units(
 def _covered_by_tokens(usage: Usage, price: ModelPrice | None) -> frozenset[str]:
     """Return the units whose content the tokens of the call measure, and price, already.
 
-    A prompt's tokens are of all its content, but those of an embedding are of text alone.
+    A prompt's tokens are of all its content, those of an embedding of text alone; its characters come before them,
+    because a list that prices both bills characters.
     """
     has_input, has_output = bool(usage.input_tokens), bool(usage.output_tokens)
     if price is not None:
@@ -66,7 +67,7 @@ def _covered_by_tokens(usage: Usage, price: ModelPrice | None) -> frozenset[str]
 
 
 def _embedded_as_tokens(usage: Usage) -> Iterator[str]:
-    yield from (units.INPUT_CHARACTERS, units.QUERIES)
+    yield units.QUERIES
     if usage.image_input_tokens:
         yield units.INPUT_IMAGES
     if usage.audio_input_tokens:

@@ -15,6 +15,8 @@ _ANY_LARGER_SIZE: Final = "max-x-max"
 @lru_cache(maxsize=4096)
 def variant_names(name: str, size: str | None, quality: str | None) -> tuple[str, ...]:
     """Return the keys under which a price list may have the image of that size and quality, the likeliest first."""
+    if parse_frame(name) is not None:
+        return ()
     frame = (None if size is None else parse_frame(size)) or DEFAULT_IMAGE_SIZE
     exact = f"{frame[0]}-x-{frame[1]}"
     prefixes = (

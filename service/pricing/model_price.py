@@ -13,8 +13,10 @@ import msgspec
 
 from service.kit.money import EXACT
 from service.pricing.map_entry import MapEntry
+from service.pricing.providers import CACHE_READ_AT_HALF
 from service.pricing.rate_keys import (
     BATCHES,
+    CACHE_READ,
     INPUT_KINDS,
     OUTPUT_KINDS,
     REASONING,
@@ -98,6 +100,7 @@ class ModelPrice:
 
     __slots__ = (
         "_bounds",
+        "_halves_cache_reads",
         "_has_multipliers",
         "_is_configured",
         "_off_peak",
@@ -148,6 +151,7 @@ class ModelPrice:
         self._unit_kinds = tuple(sorted({kind for kind, _, _ in entry.unit_rates}))
         self.tool_kinds = tuple(kind for kind in self._unit_kinds if kind.partition("/")[0] in TOOLS)
         self._overridden = frozenset(kind for key in override_keys for kind in kinds_of_key(key))
+        self._halves_cache_reads = entry.provider in CACHE_READ_AT_HALF and not is_configured
         self._is_configured = is_configured
         self._override_note = (f"override {', '.join(override_names)}",)
         self._resolved: dict[tuple[str, int, bool, tuple[str, ...], str], Rates] = {}
@@ -227,7 +231,10 @@ class ModelPrice:
                 rates[kind] = self._chosen(kind, own)
             elif parent in rates:
                 usd, notes, is_overridden = rates[parent]
-                rates[kind] = _Chosen(usd, (f"no {kind} rate: {parent} rate", *notes), is_overridden)
+                note = f"no {kind} rate: {parent} rate"
+                if kind == CACHE_READ and self._halves_cache_reads and selection.tier != BATCHES:
+                    usd, note = EXACT.multiply(usd, _HALF), f"no {kind} rate: half the {parent} rate"
+                rates[kind] = _Chosen(usd, (note, *notes), is_overridden)
         return rates
 
     def _chosen(self, kind: str, stated: _Stated) -> _Chosen:

@@ -22,6 +22,9 @@ _VENDOR_OF: Final[dict[str, str]] = {
 # Resale at list price: Azure bills OpenAI's models by the same rates where it has no entry of its own.
 _ALSO_BILLS: Final[dict[str, frozenset[str]]] = {"azure": frozenset({"openai"})}
 
+# Who charges cached tokens at half the input rate where its list names no other (batches are at half already).
+CACHE_READ_AT_HALF: Final = frozenset({"fireworks_ai"})
+
 
 def vendor_of(provider: str) -> str:
     """Return who sends the bill: `vertex_ai-anthropic_models` and `vertex_ai` are one vendor."""

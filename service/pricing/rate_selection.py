@@ -43,6 +43,10 @@ class SelectedRates(msgspec.Struct, frozen=True):
         """Tell whether the operator configured the deployment to cost nothing, whatever it is used for."""
         return self.is_zero and self.is_custom
 
+    def charges(self, kind: str) -> bool:
+        """Tell whether tokens of a kind are charged, and not what else measures that direction."""
+        return self.price is None or self.price.charges(kind)
+
 
 class NoRates(msgspec.Struct, frozen=True):
     """Nothing prices this call; `reason` is one of `reasons`."""

@@ -22,6 +22,7 @@ from service.pricing.fees import Fees, add_fees, guardrail_fees, router_fees
 from service.pricing.lines import PricedTokens, line_of, token_lines
 from service.pricing.price_book import PriceBook
 from service.pricing.quantities import count_tokens
+from service.pricing.rate_keys import TEXT_INPUT
 from service.pricing.rate_selection import NoRates, SelectedRates, select_rates
 from service.pricing.rating_result import Line, PriceState, Rating
 from service.pricing.rules import NO_RULES, PricingRules, RatedCall
@@ -150,9 +151,10 @@ def _by_units(
     charged = charge_units(usage, basis, selected, book, provider)
     if isinstance(charged, str):
         return _unpriced(charged)
+    is_by_characters = any(part.name == units.INPUT_CHARACTERS for part in charged)
     parts: list[PricedTokens] = []
     for kind, tokens in count_tokens(usage, basis.call_type) if selected.prices_tokens else ():
-        if selected.price is None or selected.price.charges(kind):
+        if selected.charges(kind) and not (is_by_characters and kind == TEXT_INPUT):
             stated = selected.rates.get(kind)
             if stated is None:
                 return _unpriced(f"{reasons.NO_RATE}:{kind}")
