@@ -53,7 +53,10 @@ _Accept = Annotated[
     ),
 ]
 _Scope = Annotated[
-    Scope, QueryParameter(description="`installation`: for all tenants without a book of their own; operators only.")
+    Scope,
+    QueryParameter(
+        name="scope", description="`installation`: for all tenants without a book of their own; operators only."
+    ),
 ]
 _Key = Annotated[str | None, QueryParameter(description="One price key, whatever its case.")]
 _Model = Annotated[str | None, QueryParameter(description="Only keys that contain this, whatever its case.")]
@@ -122,7 +125,7 @@ class PriceBookController(Controller):
         effective_from: _From = None,
         dry_run: _DryRun = False,
         accept: _Accept = None,
-        scope: _Scope = "tenant",
+        book_scope: _Scope = "tenant",
     ) -> Response[ImportView]:
         """Bring a map into force; what was charged before stays as it is and is offered for repricing.
 
@@ -130,10 +133,10 @@ class PriceBookController(Controller):
         version. Without `scope=installation` the book is the tenant's own: it comes before the installation's from
         `effective_from` on, whole.
         """
-        if scope == "installation" and not caller.is_operator:
+        if book_scope == "installation" and not caller.is_operator:
             raise Forbidden("Only an operator's token imports prices for the whole installation.", field="scope")
         order = ImportOrder(
-            tenant_id=SHARED if scope == "installation" else caller.tenant_id,
+            tenant_id=SHARED if book_scope == "installation" else caller.tenant_id,
             imported_by=caller.author,
             effective_from=None if effective_from is None else checked_instant(effective_from, "effective_from"),
             accept=accept,
