@@ -26,6 +26,7 @@ from service.identity.controller import AliasController, KeyController
 from service.ledger.controller import ChargeController
 from service.observability import RequestObserver, access_line_writer, configure_logs, forget_ended_processes
 from service.openapi import get_openapi_yaml, openapi_config
+from service.pricing.book_controller import PriceBookController, PriceController
 from service.problems import problem_handlers
 from service.repricing.controller import RepricingController
 from service.settings import MIB, Role, Settings
@@ -45,6 +46,8 @@ _REST: tuple[ControllerRouterHandler, ...] = (
     ChargeController,
     KeyController,
     LitellmSpendController,
+    PriceBookController,
+    PriceController,
     QuarantineController,
     ReportController,
     RepricingController,

@@ -44,8 +44,13 @@ from service.ledger.conflicts import ConflictCharges
 from service.ledger.maintenance import make_partitions_ahead, raise_epoch_after_failover
 from service.ledger.queries import ChargeQueries
 from service.ledger.reversal import ReversalService
+from service.ledger.served_queries import ServedModels
 from service.ledger.service import LedgerRecorder
 from service.pricing.divergence import Tolerance
+from service.pricing.book_import import PriceBookImporter
+from service.pricing.book_reading import PriceBookReader
+from service.pricing.book_schedule import ScheduledImport
+from service.pricing.map_download import MapDownloader
 from service.pricing.registry import PriceBooks
 from service.repricing.price_judge import PriceJudge
 from service.repricing.repricer import Repricer
@@ -78,6 +83,9 @@ class Services:
     settings_service: SettingsService
     alias_service: AliasService
     key_service: KeyService
+    price_book_importer: PriceBookImporter
+    price_book_reader: PriceBookReader
+    map_downloader: MapDownloader
     budget_service: BudgetService
     charge_queries: ChargeQueries
     reversal_service: ReversalService
@@ -124,6 +132,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         recorder = await _open_recorder(stack, settings, shared, publisher)
         charges = ChargeQueries(postgres)
         unpriced = UnpricedService(UnpricedQueries(postgres), PriceJudge(postgres, configs, shared.prices))
+        importer, downloader = await _open_imports(stack, settings, shared)
         ingest = _build_ingest(settings, shared, holds, recorder)
         yield Services(
             pools=shared.pools,
@@ -135,6 +144,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             settings_service=SettingsService(postgres, configs),
             alias_service=AliasService(postgres, configs.change),
             key_service=KeyService(postgres, shared.keys),
+            price_book_importer=importer,
+            price_book_reader=PriceBookReader(postgres, shared.prices),
+            map_downloader=downloader,
             budget_service=BudgetService(postgres, configs, budget_seeder, holds),
             charge_queries=charges,
             reversal_service=ReversalService(charges, recorder),
@@ -155,7 +167,7 @@ async def _open_shared(stack: AsyncExitStack, settings: Settings) -> _Shared:
     await clock.start()
     stack.push_async_callback(clock.close)
     prices = PriceBooks(pools.postgres)
-    await prices.start()
+    await prices.start(settings.database_url)
     stack.push_async_callback(prices.close)
     configs = ConfigStore(pools.postgres, ConfigFence(pools.redis))
     keys, directory = KeyRegistry(pools.postgres), CallerDirectory(pools.postgres)
@@ -222,6 +234,23 @@ async def _open_repricings(stack: AsyncExitStack, shared: _Shared, recorder: Led
         postgres, shared.configs, shared.prices, recorder, rest_share=_REPRICING_REST, turn=asyncio.Lock()
     )
     return await _started(stack, RepricingWorker(postgres, repricer))
+
+
+async def _open_imports(
+    stack: AsyncExitStack, settings: Settings, shared: _Shared
+) -> tuple[PriceBookImporter, MapDownloader]:
+    postgres, downloader = shared.pools.postgres, MapDownloader(settings.prices)
+    importer = PriceBookImporter(postgres, find_served=ServedModels(postgres).find, reload=shared.prices.reload)
+    if settings.prices.url is not None:
+        schedule = ScheduledImport(
+            importer,
+            downloader,
+            url=settings.prices.url,
+            interval_seconds=settings.prices.interval_hours * 3600.0,
+        )
+        schedule.start(settings.database_url)
+        stack.push_async_callback(schedule.close)
+    return importer, downloader
 
 
 def _build_ingest(settings: Settings, shared: _Shared, holds: HoldStore, recorder: LedgerRecorder) -> EventIngest:
