@@ -67,8 +67,6 @@ _log = structlog.get_logger(__name__)
 _PARTITIONS_SECONDS = 6 * 3600.0
 _EPOCH_SECONDS = 5.0
 _OUTBOX_FLUSH_SECONDS = 0.5
-# Between pages of charges priced anew, events and checks of the same process have it to themselves for that share.
-_REPRICING_REST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +228,7 @@ async def _open_recorder(
 
 async def _open_repricings(stack: AsyncExitStack, shared: _Shared, recorder: LedgerRecorder) -> RepricingWorker:
     postgres = shared.pools.postgres
-    repricer = Repricer(
-        postgres, shared.configs, shared.prices, recorder, rest_share=_REPRICING_REST, turn=asyncio.Lock()
-    )
+    repricer = Repricer(postgres, shared.configs, shared.prices, recorder, turn=asyncio.Lock())
     return await _started(stack, RepricingWorker(postgres, repricer))
 
 

@@ -20,6 +20,7 @@ from service.ledger.corrections import Corrected, Correction
 from service.ledger.queries import ChargeQueries
 from service.ledger.reversal import COUNTS, Corrector, core_key_of, lines_of, reversal_of
 from service.ledger.totals import bucket_of
+from service.pricing.adjustments import UNIT as ADJUSTMENT
 from service.pricing.rating_result import Line
 
 _MARK = "#conflict-"
@@ -72,7 +73,7 @@ def accepted_charge(row: dict[str, Any]) -> ChargeDraft:
             "cost_usd": cost,
             "model_cost_usd": model_cost,
             "fees_usd": fee_cost,
-            "list_cost_usd": cost,
+            "list_cost_usd": EXACT.add(_sum([line for line in components if line.unit != ADJUSTMENT]), fee_cost),
             "assumed_usd": EXACT.subtract(row["enforced_usd"], cost),
             "bucket": bucket_of(row["effective_at"]),
             "key_digest": core_key_of(row),

@@ -27,6 +27,8 @@ from service.repricing.terms import Job, Progress
 
 # The loop is given back after this many charges, so that checks of the same process stay fast.
 _CHARGES_AT_ONCE = 20
+# Between pages events and checks have the rows, the database and the loop to themselves.
+_REST_SHARE = 0.5
 
 OnProgress = Callable[[Progress], None]
 
@@ -55,7 +57,7 @@ class Repricer:
         prices: PriceBooks,
         recorder: LedgerRecorder,
         *,
-        rest_share: float = 0.0,
+        rest_share: float = _REST_SHARE,
         turn: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         self._pool = pool

@@ -10,25 +10,15 @@ import pytest
 from service.kit.clock import utc_now
 from service.kit.ids import new_id
 from tests.builders import a_litellm_event
+from tests.integration.repricing.calls import an_unpriced_event
 from tests.integration.repricing.conftest import MakeWorld
 from tests.integration.repricing.world import World, a_repricing
-
-_MYSTERY = {"model": "azure/contoso-chat-01", "model_group": "mystery", "custom_llm_provider": "azure"}
-
-
-def _unpriced_event(**fields: Any) -> dict[str, Any]:
-    """Return a call of a deployment whose model nobody has a price for, and no figure of the gateway's."""
-    event = a_litellm_event(**(_MYSTERY | {"response_cost": 0} | fields))
-    event["hidden_params"] |= {"litellm_model_name": _MYSTERY["model"]}
-    event["model_map_information"] = {"model_map_key": _MYSTERY["model"], "model_map_value": None}
-    event.pop("cost_breakdown", None)
-    return event
 
 
 async def test_an_alias_prices_what_was_unpriced_and_everything_follows(world: World) -> None:
     await world.create_budget("everything", {})
     await world.create_budget("each-model", {"served_model": "*"})
-    [result] = await world.post(_unpriced_event())
+    [result] = await world.post(an_unpriced_event())
     assert result["price_state"] == "unpriced"
     await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
 
@@ -63,7 +53,7 @@ async def test_an_alias_prices_what_was_unpriced_and_everything_follows(world: W
 
 
 async def test_applying_twice_changes_nothing(world: World) -> None:
-    await world.post(*(_unpriced_event() for _ in range(5)))
+    await world.post(*(an_unpriced_event() for _ in range(5)))
     await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
     assert (await world.reprice())["progress"]["changed"] == 5
     written = await world.rows("SELECT count(*) FROM charge WHERE tenant_id = %s", world.tenant_id)
@@ -74,7 +64,7 @@ async def test_applying_twice_changes_nothing(world: World) -> None:
 
 
 async def test_a_charge_repriced_twice_and_back_costs_what_it_cost_at_first(world: World) -> None:
-    await world.post(*(_unpriced_event() for _ in range(3)))
+    await world.post(*(an_unpriced_event() for _ in range(3)))
     before = await world.sums()
     await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
     await world.reprice()
@@ -90,8 +80,8 @@ async def test_a_charge_repriced_twice_and_back_costs_what_it_cost_at_first(worl
 
 async def test_only_what_meets_the_filter_is_priced_anew(world: World) -> None:
     await world.post(
-        _unpriced_event(),
-        _unpriced_event(metadata={"user_api_key_team_id": "other"}),
+        an_unpriced_event(),
+        an_unpriced_event(metadata={"user_api_key_team_id": "other"}),
         a_litellm_event(metadata={"user_api_key_team_id": "other"}),
     )
     await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
@@ -122,7 +112,7 @@ async def test_only_what_meets_the_filter_is_priced_anew(world: World) -> None:
 
 async def test_the_range_is_by_effective_time_inclusive_at_its_start_and_exclusive_at_its_end(world: World) -> None:
     began = utc_now().replace(microsecond=0) - timedelta(minutes=10)
-    await world.post(*(_unpriced_event(began_at=began + timedelta(minutes=minute)) for minute in range(3)))
+    await world.post(*(an_unpriced_event(began_at=began + timedelta(minutes=minute)) for minute in range(3)))
     await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
     body = {"from": began.isoformat(), "to": (began + timedelta(minutes=2)).isoformat(), "apply": True}
     answer = await world.call("POST", "/v1/repricings", json=body)
@@ -135,12 +125,12 @@ async def test_what_a_check_and_a_failed_attempt_asked_for_stays_the_requested_m
     checked, fallen_back = str(new_id()), str(new_id())
     check = {"request_id": checked, "reserve": True, "model": "smart", "dimensions": {"team": "t"}, "input_tokens": 5}
     await world.call("POST", "/v1/check", json=check)
-    failure = _unpriced_event(litellm_call_id=fallen_back, status="failure", model_group="first-choice")
+    failure = an_unpriced_event(litellm_call_id=fallen_back, status="failure", model_group="first-choice")
     failure["response_cost"] = 0
     failure["metadata"]["usage_object"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    after_failure = _unpriced_event(litellm_call_id=fallen_back)
+    after_failure = an_unpriced_event(litellm_call_id=fallen_back)
     after_failure["hidden_params"]["additional_headers"] = {"x-litellm-attempted-fallbacks": 1}
-    of_check, _, of_failure = await world.post(_unpriced_event(litellm_call_id=checked), failure, after_failure)
+    of_check, _, of_failure = await world.post(an_unpriced_event(litellm_call_id=checked), failure, after_failure)
     assert (of_check["requested_model"], of_failure["requested_model"]) == ("smart", "first-choice")
 
     await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
@@ -160,7 +150,7 @@ async def test_a_hold_is_settled_by_the_event_alone_and_not_again_by_its_correct
     request_id = str(new_id())
     check = {"request_id": request_id, "reserve": True, "model": "gpt-4.1-mini", "dimensions": {}, "input_tokens": 5}
     await world.call("POST", "/v1/check", json=check)
-    event = _unpriced_event(litellm_call_id=request_id)
+    event = an_unpriced_event(litellm_call_id=request_id)
     event["tallygate"] = {"reservation_id": request_id, "final": False}
     await world.post(event)
     before = await world.call("GET", f"/v1/reservations/{request_id}")
@@ -173,11 +163,11 @@ async def test_a_hold_is_settled_by_the_event_alone_and_not_again_by_its_correct
 
 
 async def test_reversals_conflicts_openings_and_charges_without_facts_are_left_alone(world: World) -> None:
-    event = _unpriced_event()
+    event = an_unpriced_event()
     [first] = await world.post(event)
     await world.post(event | {"custom_llm_provider": "azure_ai"})  # the same id with other content
-    [cancelled] = await world.post(_unpriced_event())
-    [forgotten] = await world.post(_unpriced_event())
+    [cancelled] = await world.post(an_unpriced_event())
+    [forgotten] = await world.post(an_unpriced_event())
     await world.call("POST", f"/v1/charges/{cancelled['charge_id']}/reverse", json={"reason": "test"}, status=201)
     await world.rows(
         "UPDATE charge SET facts = NULL WHERE tenant_id = %s AND charge_id = %s RETURNING 1",
@@ -194,7 +184,7 @@ async def test_reversals_conflicts_openings_and_charges_without_facts_are_left_a
 
 
 async def test_an_accepted_conflict_is_priced_anew_like_any_charge(world: World) -> None:
-    event = _unpriced_event()
+    event = an_unpriced_event()
     await world.post(event)
     await world.post(event | {"custom_llm_provider": "azure_ai"})
     [waiting] = (await world.call("GET", "/v1/quarantine"))["elements"]
@@ -204,7 +194,7 @@ async def test_an_accepted_conflict_is_priced_anew_like_any_charge(world: World)
 
 
 async def test_a_repriced_charge_is_reversed_by_its_correction(world: World) -> None:
-    [result] = await world.post(_unpriced_event())
+    [result] = await world.post(an_unpriced_event())
     await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
     await world.reprice()
     [present] = await world.present()
@@ -219,7 +209,7 @@ async def test_a_repriced_charge_is_reversed_by_its_correction(world: World) -> 
 
 
 async def test_an_event_sent_again_after_a_repricing_is_the_duplicate_it_was(world: World) -> None:
-    event = _unpriced_event()
+    event = an_unpriced_event()
     [first] = await world.post(event)
     await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
     await world.reprice()
@@ -232,7 +222,7 @@ async def test_repricing_meets_ingest_reversals_and_changes_of_budgets_of_the_sa
 ) -> None:
     world = await make_world()
     await world.create_budget("everything", {})
-    results = await world.post(*(_unpriced_event() for _ in range(320)))
+    results = await world.post(*(an_unpriced_event() for _ in range(320)))
     await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
 
     async def ingest() -> None:
@@ -259,7 +249,7 @@ async def test_repricing_meets_ingest_reversals_and_changes_of_budgets_of_the_sa
 
 
 async def test_one_repricing_of_a_tenant_runs_at_a_time(world: World) -> None:
-    await world.post(*(_unpriced_event() for _ in range(300)))
+    await world.post(*(an_unpriced_event() for _ in range(300)))
     answers = await asyncio.gather(
         *(world.ask("POST", "/v1/repricings", json=a_repricing(apply=False)) for _ in range(4))
     )
@@ -315,7 +305,7 @@ async def test_repricings_are_listed_and_found_by_their_tenant_alone(make_world:
 
 
 async def test_an_applied_repricing_is_in_the_audit_trail_and_a_preview_is_not(world: World) -> None:
-    await world.post(_unpriced_event())
+    await world.post(an_unpriced_event())
     await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
     await world.reprice(apply=False)
     applied = await world.reprice(team="!nobody")
