@@ -91,7 +91,7 @@ def _unmeasured(charged: list[Charged], covered: frozenset[str], price: ModelPri
     if price is None:
         return _NOTHING
     counted = {part.name for part in charged}
-    priced = price.entry.unit_kinds
+    priced = price.unit_kinds
     made = _NOTHING if price.is_output_by_tokens else priced & OUTPUT_CONTENT
     needed = made or (_NOTHING if price.is_input_by_tokens else priced & _INPUTS)
     if not price.is_priced_by_tokens and not needed:

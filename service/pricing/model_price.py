@@ -79,6 +79,9 @@ class _Selection(NamedTuple):
     rule: str
 
 
+_ANY_CALL = _Selection(STANDARD, 0, is_off_peak=False, multipliers=(), rule="")
+
+
 class _Stated(msgspec.Struct, frozen=True):
     """A rate the map states for a kind itself, where, and why it is not exactly the one asked for."""
 
@@ -99,6 +102,7 @@ class ModelPrice:
     """All prices of one model; immutable but for the memory of what was resolved."""
 
     __slots__ = (
+        "_any_unit_rates",
         "_bounds",
         "_halves_cache_reads",
         "_has_multipliers",
@@ -119,6 +123,7 @@ class ModelPrice:
         "is_zero",
         "key",
         "tool_kinds",
+        "unit_kinds",
     )
 
     def __init__(
@@ -139,7 +144,8 @@ class ModelPrice:
         self.is_input_by_tokens = entry.is_priced_by_tokens and entry.has_token_prices(INPUT_KINDS, _INPUT_UNITS)
         self.is_output_by_tokens = entry.is_priced_by_tokens and entry.has_token_prices(OUTPUT_KINDS, OUTPUT_CONTENT)
         # Tokens are all there is to charge for, unless the call used a tool or something else that is counted.
-        self.is_plain = self.is_input_by_tokens and self.is_output_by_tokens and REQUESTS not in entry.unit_kinds
+        self.unit_kinds = entry.unit_kinds
+        self.is_plain = self.is_input_by_tokens and self.is_output_by_tokens and REQUESTS not in self.unit_kinds
         self.is_zero = entry.is_zero
         self.is_overridden = bool(override_keys)
         self.has_tiers = any(tier for _, _, tier in entry.rates)
@@ -154,6 +160,7 @@ class ModelPrice:
         self._halves_cache_reads = entry.provider in CACHE_READ_AT_HALF and not is_configured
         self._is_configured = is_configured
         self._override_note = (f"override {', '.join(override_names)}",)
+        self._any_unit_rates: Rates | None = None
         self._resolved: dict[tuple[str, int, bool, tuple[str, ...], str], Rates] = {}
 
     def rates_for(self, input_tokens: int, basis: PricingBasis, occurred_at: datetime | None, rule: str) -> Rates:
@@ -244,7 +251,9 @@ class ModelPrice:
 
     def unit_rates(self) -> Rates:
         """Return the rates of all that is no token, whatever the call."""
-        return self._unit_rates(_Selection(STANDARD, 0, is_off_peak=False, multipliers=(), rule=""))
+        if self._any_unit_rates is None:
+            self._any_unit_rates = self._unit_rates(_ANY_CALL)
+        return self._any_unit_rates
 
     def _unit_rates(self, selection: _Selection) -> Rates:
         """Return the rates of all that is no token; multipliers are of tokens, tiers and batches of content."""
