@@ -1,6 +1,6 @@
 """`/v1/audit`: who changed what, and when. It is read, and nothing else."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from litestar import Controller, get
@@ -9,10 +9,10 @@ from litestar.params import QueryParameter
 
 from service.access.guards import requires
 from service.access.tokens import Caller
-from service.audit.repository import AuditFilter
+from service.audit.repository import INSTALLATION, AuditFilter
 from service.audit.schemas import AuditEntryList, entry_view
 from service.audit.service import AuditTrail
-from service.errors import InvalidInput
+from service.errors import Forbidden, InvalidInput
 from service.kit.instants import checked_instant
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
 from service.problems import problem_responses
@@ -27,6 +27,10 @@ _Action = Annotated[str | None, QueryParameter(description="What was done: `fee.
 _ChangedBy = Annotated[str | None, QueryParameter(description="By whom, exactly as entries say it.")]
 _From = Annotated[str | None, QueryParameter(name="from", description="Changes from this instant on (RFC 3339).")]
 _To = Annotated[str | None, QueryParameter(name="to", description="Changes before this instant (RFC 3339).")]
+_Trail = Annotated[
+    Literal["tenant", "installation"],
+    QueryParameter(name="scope", description="`installation`: what concerns all tenants; operators only."),
+]
 _Limit = Annotated[str | None, QueryParameter(description="Rows of a page, 1 to 1000 (default 100).")]
 _Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
 
@@ -53,10 +57,14 @@ class AuditController(Controller):
         changed_by: _ChangedBy = None,
         start: _From = None,
         end: _To = None,
+        trail: _Trail = "tenant",
         limit: _Limit = None,
         cursor: _Cursor = None,
     ) -> AuditEntryList:
         """Return a page of entries; all conditions hold."""
+        if trail == "installation" and not caller.is_operator:
+            raise Forbidden("Only an operator's token reads the trail of the whole installation.", field="scope")
+        tenant_id = INSTALLATION if trail == "installation" else caller.tenant_id
         size = page_limit(limit)
         chosen = AuditFilter(
             subject_type=_checked(subject_type, "subject_type"),
@@ -67,7 +75,7 @@ class AuditController(Controller):
             end=None if end is None else checked_instant(end, "to"),
         )
         before = None if cursor is None else _decode_position(cursor)
-        rows = await audit_trail.list_page(caller.tenant_id, chosen, before_entry=before, limit=size + 1)
+        rows = await audit_trail.list_page(tenant_id, chosen, before_entry=before, limit=size + 1)
         next_cursor = encode_cursor([str(rows[size - 1].entry_id)]) if len(rows) > size else None
         return AuditEntryList([entry_view(row) for row in rows[:size]], next_cursor)
 

@@ -31,6 +31,9 @@ ORDER BY entry_id DESC
 LIMIT %(limit)s
 """
 
+# The trail of what concerns the whole installation.
+INSTALLATION: Final = ""
+
 # Whoever reaches the database may do anything there, without a token.
 COMMAND_LINE: Final = "command line"
 
