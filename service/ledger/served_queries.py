@@ -21,7 +21,11 @@ class ServedModels:
         self._pool = pool
 
     async def find(self, tenant_id: str | None) -> frozenset[str]:
-        """Return the models that answered in the last seven days; without a tenant, of all tenants."""
+        """Return the models that answered in the last seven days, each with and without the prefix of its provider.
+
+        Without a tenant, those of all tenants.
+        """
         async with connected(self._pool) as connection:
             cursor = await connection.execute(_SERVED, {"tenant_id": tenant_id, "lately": _LATELY})
-            return frozenset(model for (model,) in await cursor.fetchall())
+            served = {model for (model,) in await cursor.fetchall()}
+        return frozenset(served | {model.partition("/")[2] or model for model in served})

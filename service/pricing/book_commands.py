@@ -10,6 +10,7 @@ import click
 from msgspec.structs import replace
 
 from service.access.repository import load_tenant
+from service.audit.repository import COMMAND_LINE
 from service.db.pools import PostgresPool, connected
 from service.errors import NotFound, TallygateError
 from service.kit.instants import checked_instant
@@ -28,7 +29,6 @@ OpenPool = Callable[[], AbstractAsyncContextManager[PostgresPool]]
 
 T = TypeVar("T")
 
-_IMPORTED_BY = "command line"
 _ROWS = 40
 _VERSION_PREFIX = "sha256-"
 
@@ -71,7 +71,7 @@ def import_command(served_models: Callable[[PostgresPool], FindServed]) -> click
             text, origin = await _read_source(source)
             importer = PriceBookImporter(pool, find_served=served_models(pool), reload=_nothing_to_reload)
             order = ImportOrder(
-                tenant_id=tenant_id, imported_by=_IMPORTED_BY, effective_from=start, accept=accept, is_dry_run=True
+                tenant_id=tenant_id, imported_by=COMMAND_LINE, effective_from=start, accept=accept, is_dry_run=True
             )
             compared = await importer.run(order, text, origin)
             _show(compared, rows)

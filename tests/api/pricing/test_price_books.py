@@ -194,6 +194,9 @@ async def test_only_an_operator_imports_for_all_tenants(
         effective_from=start,
     )
     assert (await price_of(client, other, "only-from-2031", at=start))["scope"] == "installation"
+    [entry] = (await client.get("/v1/audit?scope=installation&limit=1", headers=operator)).json()["entries"]
+    assert (entry["action"], entry["after"]["effective_from"]) == ("price_book.imported", "2031-05-01T00:00:00Z")
+    assert (await client.get("/v1/audit?scope=installation", headers=admin)).status_code == 403
     shown = (await client.get(PATH, headers=operator)).json()["price_books"][0]
     assert (shown["scope"], shown["imported_by"].partition(" ")[0]) == ("installation", "test")
 
@@ -300,6 +303,21 @@ async def test_a_map_is_imported_from_an_address(client: httpx.AsyncClient, admi
     for path, code in (("/page", "invalid_cost_map"), ("/nothing", "download_failed")):
         refused = await post(client, admin, json.dumps({"url": map_server.url + path}).encode(), 422)
         assert refused["code"] == code
+
+
+async def test_a_removed_model_that_was_used_lately_is_the_first_warning(
+    client: httpx.AsyncClient, admin: Headers, make_headers: MakeHeaders
+):
+    posted = await client.post("/v1/events", json=a_litellm_event(), headers=admin)
+    assert posted.json()["results"][0]["served_model"] == "openai/gpt-4.1-mini"
+    shown = await post(client, admin, a_map(), 200, dry_run=True)
+    [warning] = shown["report"]["warnings"]["warnings"]
+    assert (warning["code"], warning["model"]) == ("used_model_removed", "gpt-4.1-mini")
+    of_others = await post(client, await make_headers("a-quiet-tenant"), a_map(), 200, dry_run=True)
+    assert of_others["report"]["warnings"]["count"] == 0
+    operator = await make_headers(is_operator=True)
+    of_all = await post(client, operator, a_map(), 200, dry_run=True, scope="installation")
+    assert "gpt-4.1-mini" in {warning["model"] for warning in of_all["report"]["warnings"]["warnings"]}
 
 
 async def test_checks_and_events_go_on_while_a_large_map_is_imported(client: httpx.AsyncClient, admin: Headers):
