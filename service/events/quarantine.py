@@ -13,7 +13,8 @@ import msgspec
 from prometheus_client import Counter
 
 from service.access.tokens import Caller
-from service.db.pools import PostgresPool, connected
+from service.audit.repository import COMMAND_LINE, record
+from service.db.pools import PostgresConnection, PostgresPool, connected
 from service.errors import NotFound, StateConflict
 from service.events.declared_fields import declared_document
 from service.events.elements import Undecoded
@@ -151,7 +152,7 @@ class QuarantineReview:
         [result] = await self._ingest.ingest_elements(caller.tenant_id, sender, [element])
         async with connected(self._pool) as connection:
             if result.outcome != "rejected":
-                await delete_row(connection, caller.tenant_id, quarantine_id)
+                await _close(connection, caller.tenant_id, caller.author, "retried", row, None)
             elif isinstance(result.error, msgspec.Struct):
                 error = result.error
                 await update_problem(
@@ -164,20 +165,22 @@ class QuarantineReview:
                 )
         return result
 
-    async def accept(self, tenant_id: str, quarantine_id: UUID, reason: str) -> None:
+    async def accept(self, tenant_id: str, quarantine_id: UUID, reason: str, *, author: str = COMMAND_LINE) -> None:
         """Let a conflicting event cost what it says. Raises NotFound, StateConflict, Unavailable."""
         row = await self._get(tenant_id, quarantine_id)
         if row.conflict_charge_id is None:
             raise StateConflict("Only a conflict can be accepted; try a rejected element again.", code="not_a_conflict")
         await self._conflicts.accept_conflict(tenant_id, row.conflict_charge_id, reason)
-        await self._delete(tenant_id, quarantine_id)
+        async with connected(self._pool) as connection:
+            await _close(connection, tenant_id, author, "accepted", row, reason)
 
-    async def delete(self, tenant_id: str, quarantine_id: UUID, reason: str) -> None:
+    async def delete(self, tenant_id: str, quarantine_id: UUID, reason: str, *, author: str = COMMAND_LINE) -> None:
         """Drop an element for good; a conflict counts no more. Raises NotFound, Unavailable."""
         row = await self._get(tenant_id, quarantine_id)
         if row.conflict_charge_id is not None:
             await self._conflicts.drop_conflict(tenant_id, row.conflict_charge_id, reason)
-        await self._delete(tenant_id, quarantine_id)
+        async with connected(self._pool) as connection:
+            await _close(connection, tenant_id, author, "deleted", row, reason)
 
     async def _get(self, tenant_id: str, quarantine_id: UUID) -> QuarantinedRow:
         async with connected(self._pool) as connection:
@@ -186,9 +189,25 @@ class QuarantineReview:
             raise NotFound("There is no such element in quarantine.")
         return row
 
-    async def _delete(self, tenant_id: str, quarantine_id: UUID) -> None:
-        async with connected(self._pool) as connection:
-            await delete_row(connection, tenant_id, quarantine_id)
+
+async def _close(
+    connection: PostgresConnection, tenant_id: str, author: str, verb: str, row: QuarantinedRow, reason: str | None
+) -> None:
+    """Take a row out of quarantine and enter what was decided; of decisions at once the first one is entered."""
+    async with connection.transaction():
+        if not await delete_row(connection, tenant_id, row.quarantine_id):
+            return
+        kept = ("kind", "source", "event_id", "code", "field", "conflict_charge_id", "received_at")
+        await record(
+            connection,
+            tenant_id,
+            changed_by=author,
+            action=f"quarantine.{verb}",
+            subject_type="quarantine",
+            subject_id=str(row.quarantine_id),
+            before={name: getattr(row, name) for name in kept},
+            after=None if reason is None else {"reason": _storable(reason)},
+        )
 
 
 def _rejected_row(element: QuarantinedElement, pins: dict[str, str], received_at: datetime) -> NewRow:

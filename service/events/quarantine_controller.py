@@ -89,7 +89,7 @@ class QuarantineController(Controller):
     ) -> None:
         """Charge the conflicting event beside the one recorded first."""
         reason = (data.reason if data is not None else "") or _NO_REASON
-        await quarantine_review.accept(caller.tenant_id, quarantine_id, reason)
+        await quarantine_review.accept(caller.tenant_id, quarantine_id, reason, author=caller.author)
 
     @delete(
         "/{quarantine_id:uuid}",
@@ -105,7 +105,7 @@ class QuarantineController(Controller):
         reason: _Reason = _NO_REASON,
     ) -> None:
         """Forget a rejected element; take the amount of a conflict out of the budgets again."""
-        await quarantine_review.delete(caller.tenant_id, quarantine_id, reason)
+        await quarantine_review.delete(caller.tenant_id, quarantine_id, reason, author=caller.author)
 
 
 def _decode_position(cursor: str) -> UUID:

@@ -116,7 +116,7 @@ class ChargeController(Controller):
         row = await charge_queries.find_charge(caller.tenant_id, charge_id, scope_conditions(caller.scope))
         if row is None:
             raise NotFound("There is no such charge.")
-        done = await reversal_service.reverse(caller.tenant_id, charge_id, data.reason)
+        done = await reversal_service.reverse(caller.tenant_id, charge_id, data.reason, author=caller.author)
         return ReversalResponse(charge_id=done.charge_id, corrects_charge_id=done.corrects_charge_id)
 
 

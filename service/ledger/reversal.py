@@ -12,11 +12,14 @@ from uuid import UUID
 
 import msgspec
 
+from service.audit.repository import COMMAND_LINE, record
+from service.db.pools import PostgresConnection
 from service.errors import StateConflict
 from service.kit.ids import new_id
 from service.ledger.charge import ChargeDraft, Unstorable
 from service.ledger.corrections import (
     LEDGER_SOURCE,
+    Alongside,
     AlreadyReversed,
     Corrected,
     Correction,
@@ -53,8 +56,10 @@ _NEGATED = (
 class Corrector(Protocol):
     """Writes corrections."""
 
-    async def correct(self, tenant_id: str, corrections: Sequence[Correction]) -> list[CorrectionOutcome]:
-        """Make corrections of one tenant and return what became of each."""
+    async def correct(
+        self, tenant_id: str, corrections: Sequence[Correction], *, alongside: Alongside | None = None
+    ) -> list[CorrectionOutcome]:
+        """Make corrections of one tenant and return what became of each; `alongside` is committed with them."""
         ...
 
 
@@ -72,12 +77,17 @@ class ReversalService:
         self._charges = charges
         self._corrector = corrector
 
-    async def reverse(self, tenant_id: str, charge_id: UUID, reason: str) -> Reversed:
+    async def reverse(self, tenant_id: str, charge_id: UUID, reason: str, *, author: str = COMMAND_LINE) -> Reversed:
         """Cancel a charge. Raises NotFound, StateConflict (`not_reversible`, `already_reversed`), Unavailable."""
         row = await self._charges.get_row(tenant_id, charge_id)
         if row["kind"] not in _REVERSIBLE:
             raise StateConflict(f"A {row['kind']} cannot be reversed.", code="not_reversible")
-        [outcome] = await self._corrector.correct(tenant_id, [Correction(reversal=reversal_of(row, reason))])
+
+        async def enter(connection: PostgresConnection, outcomes: Sequence[CorrectionOutcome]) -> None:
+            await _record(connection, tenant_id, author, charge_id, reason, outcomes)
+
+        correction = Correction(reversal=reversal_of(row, reason))
+        [outcome] = await self._corrector.correct(tenant_id, [correction], alongside=enter)
         match outcome:
             case Corrected(reversal_id=reversal_id):
                 return Reversed(charge_id=reversal_id, corrects_charge_id=charge_id)
@@ -97,6 +107,29 @@ class ReversalService:
             f"This charge has been corrected; {present} stands in its place: reverse that one.",
             code="already_reversed",
         )
+
+
+async def _record(
+    connection: PostgresConnection,
+    tenant_id: str,
+    author: str,
+    charge_id: UUID,
+    reason: str,
+    outcomes: Sequence[CorrectionOutcome],
+) -> None:
+    """Enter a reversal into the audit trail; one that was not made leaves nothing."""
+    for outcome in outcomes:
+        if isinstance(outcome, Corrected):
+            await record(
+                connection,
+                tenant_id,
+                changed_by=author,
+                action="charge.reversed",
+                subject_type="charge",
+                subject_id=str(charge_id),
+                before=None,
+                after={"reversal_id": outcome.reversal_id, "reason": reason.replace("\x00", "\ufffd")},
+            )
 
 
 def reversal_of(row: dict[str, Any], reason: str) -> ChargeDraft:

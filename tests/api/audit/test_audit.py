@@ -10,6 +10,7 @@ from service.access.service import TenantService
 from service.audit.repository import COMMAND_LINE
 from service.kit.ids import new_id
 from tests.api.checks.world import World
+from tests.api.events.test_events import an_event, encoded
 
 KEY = sha256(b"sk-a-key").hexdigest()
 
@@ -198,3 +199,35 @@ async def test_a_budget_that_is_put_as_it_is_leaves_no_entry(world: World):
     count = len(await trail(world, subject_type="budget"))
     await world.put_budget(limit_usd="1")
     assert len(await trail(world, subject_type="budget")) == count
+
+
+async def test_a_reversal_leaves_its_entry_once(world: World):
+    charge = await world.post_event()
+    path = f"/v1/charges/{charge['charge_id']}/reverse"
+    done = await world.call("POST", path, json={"reason": "a test"}, expect=201)
+    await world.call("POST", path, json={"reason": "again"}, expect=409)
+    [entry] = await trail(world, subject_type="charge")
+    assert (entry["action"], entry["subject_id"]) == ("charge.reversed", charge["charge_id"])
+    assert entry["after"] == {"reversal_id": done["charge_id"], "reason": "a test"}
+
+
+async def test_decisions_over_the_quarantine_leave_their_entries(world: World):
+    usage = an_event()["metadata"]["usage_object"] | {"prompt_tokens": 1000, "completion_tokens": 0}
+    other = an_event(metadata=an_event()["metadata"] | {"usage_object": usage}, prompt_tokens=1000, completion_tokens=0)
+    bad = [an_event(id=name, prompt_tokens=-1, messages=[{"content": "the secret plan"}]) for name in ("a", "b")]
+    for body in (encoded(an_event()), encoded(other), encoded(*bad)):
+        await world.call("POST", "/v1/events", content=body)
+    waiting = (await world.call("GET", "/v1/quarantine"))["elements"]
+    [conflict] = [element for element in waiting if element["kind"] == "conflict"]
+    rejected = [element for element in waiting if element["kind"] == "rejected"]
+    await world.call("POST", f"/v1/quarantine/{conflict['id']}/accept", json={"reason": "late"}, expect=204)
+    await world.call("DELETE", f"/v1/quarantine/{rejected[0]['id']}", params={"reason": "noise"}, expect=204)
+    await world.call("POST", f"/v1/quarantine/{rejected[1]['id']}/retry")
+    entries = await trail(world, subject_type="quarantine")
+    assert [(entry["action"], entry["subject_id"]) for entry in entries] == [
+        ("quarantine.deleted", rejected[0]["id"]),
+        ("quarantine.accepted", conflict["id"]),
+    ]
+    assert [entry["after"] for entry in entries] == [{"reason": "noise"}, {"reason": "late"}]
+    assert entries[1]["before"]["conflict_charge_id"] == conflict["charge_id"]
+    assert "secret" not in json.dumps(entries)
