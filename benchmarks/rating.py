@@ -11,7 +11,7 @@ from time import process_time_ns
 from typing import NamedTuple
 
 from service.identity.models import ModelIdentity, PriceCandidate
-from service.pricing.estimation import estimate
+from service.pricing.estimation import PlannedCall, foresee
 from service.pricing.fallback import FallbackRates
 from service.pricing.price_book import PriceBook
 from service.pricing.rating import rate
@@ -63,7 +63,16 @@ def measure_rating() -> list[Figure]:
         "no price": case("no-such-model", chat, PricingBasis()),
     }
     identity = _identity("gpt-5.4")
-    cases["estimate"] = lambda: estimate(1200, 800, identity, europe, book, fallback, occurred_at=_OCCURRED_AT)
+    planned = PlannedCall(
+        input_tokens=1200,
+        max_output_tokens=800,
+        models=identity,
+        basis=europe,
+        book=book,
+        fallback=fallback,
+        occurred_at=_OCCURRED_AT,
+    )
+    cases["estimate"] = lambda: foresee(planned).estimate()
     return [_measure(name, call) for name, call in cases.items()]
 
 

@@ -10,14 +10,14 @@ import msgspec
 
 from service.checks.hold import LARGEST_MICRO_USD
 from service.checks.request import CheckRequest
+from service.config.rating import fallback_rates
 from service.config.snapshot import TenantConfig
 from service.identity.call import CallNames, call_names
 from service.identity.dimensions import Dimensions
 from service.identity.models import ModelClaims, ModelIdentity
 from service.identity.resolution import resolve_models, resolve_requested
 from service.kit.money import micro_usd_rounded_up
-from service.pricing.estimation import Estimate, estimate, max_affordable_output_tokens
-from service.pricing.fallback import FallbackRates
+from service.pricing.estimation import Estimate, PlannedCall, Prospect, foresee
 from service.pricing.price_book import PriceBook
 from service.pricing.usage import PricingBasis
 
@@ -30,9 +30,8 @@ class Appraisal(msgspec.Struct, frozen=True, kw_only=True):
 
     models: ModelIdentity
     call: CallNames
-    candidates: tuple[ModelIdentity, ...]
+    candidates: tuple[Prospect, ...]
     estimate: Estimate
-    basis: PricingBasis
     amount_usd: Decimal
     amount_micro_usd: int
     is_estimated_by_caller: bool
@@ -49,46 +48,66 @@ def appraise(
 ) -> Appraisal:
     """Return the appraisal of a call by the configuration and the prices in force at that time."""
     models = _resolve(request, request.model, config, at)
-    candidates = (models, *[_resolve(request, name, config, at) for name in request.fallback_models])
-    basis = PricingBasis(call_type=request.call_type, service_tier=request.service_tier)
-    rates = fallback_rates(config)
-    estimates = [
-        estimate(request.input_tokens, request.max_output_tokens, each, basis, book, rates, occurred_at=at)
-        for each in candidates
-    ]
-    dearest = max(estimates, key=lambda each: each.amount_usd) if len(estimates) > 1 else estimates[0]
-    given = request.estimated_cost_usd
-    amount_usd = dearest.amount_usd if given is None else given
+    candidates = tuple(
+        [
+            foresee(
+                PlannedCall(
+                    input_tokens=request.input_tokens,
+                    max_output_tokens=request.max_output_tokens,
+                    models=each,
+                    basis=_basis(request),
+                    book=book,
+                    fallback=fallback_rates(config),
+                    occurred_at=at,
+                    rules=config.pricing_rules,
+                    dimensions=dimensions,
+                    declared=request.declared,
+                )
+            )
+            for each in _candidates(request, models, config, at)
+        ]
+    )
+    dearest = max(candidates, key=lambda each: each.rating.enforced_usd) if len(candidates) > 1 else candidates[0]
+    estimate, given = dearest.estimate(), request.estimated_cost_usd
+    amount_usd = estimate.amount_usd if given is None else given
     return Appraisal(
         models=models,
         call=call_names(dimensions, models),
         candidates=candidates,
-        estimate=dearest,
-        basis=basis,
+        estimate=estimate,
         amount_usd=amount_usd,
         amount_micro_usd=min(micro_usd_rounded_up(amount_usd), LARGEST_MICRO_USD),
         is_estimated_by_caller=given is not None,
-        is_free=not amount_usd and all(each.price_state == "free" for each in estimates),
+        is_free=not amount_usd and all(each.price_state == "free" for each in candidates),
     )
 
 
-def affordable_output_tokens(
-    appraisal: Appraisal, available_usd: Decimal, input_tokens: int, config: TenantConfig, book: PriceBook, at: datetime
-) -> int | None:
+def affordable_output_tokens(appraisal: Appraisal, available_usd: Decimal) -> int | None:
     """Return how many output tokens an amount still pays for, whichever candidate serves; None = no bound is known."""
-    affordable = [
-        max_affordable_output_tokens(
-            available_usd, input_tokens, each, appraisal.basis, book, fallback_rates(config), occurred_at=at
-        )
-        for each in appraisal.candidates
-    ]
+    affordable = [each.max_affordable_output_tokens(available_usd) for each in appraisal.candidates]
     return min([tokens for tokens in affordable if tokens is not None], default=None)
 
 
-def fallback_rates(config: TenantConfig) -> FallbackRates:
-    """Return the tenant's rates for models without a price."""
-    settings = config.settings
-    return FallbackRates(settings.fallback_input_usd_per_million, settings.fallback_output_usd_per_million)
+def _basis(request: CheckRequest) -> PricingBasis:
+    return PricingBasis(
+        call_type=request.call_type,
+        service_tier=request.service_tier,
+        image_size=request.image_size,
+        image_quality=request.image_quality,
+        video_resolution=request.video_resolution,
+        search_context_size=request.search_context_size,
+        duration_seconds=request.duration_seconds,
+    )
+
+
+def _candidates(
+    request: CheckRequest, models: ModelIdentity, config: TenantConfig, at: datetime
+) -> list[ModelIdentity]:
+    """Return every identity the call may be charged under: the requested one, what it may choose, its fallbacks."""
+    served = [_resolve_served(request, models, name, config, at) for name in request.served_models]
+    # Of a router nothing is known but what it may choose: once that is said, nothing need be assumed.
+    requested = [] if served and models.served_model is None else [models]
+    return [*requested, *served, *[_resolve(request, name, config, at) for name in request.fallback_models]]
 
 
 def _resolve(request: CheckRequest, model: str | None, config: TenantConfig, at: datetime) -> ModelIdentity:
@@ -96,3 +115,14 @@ def _resolve(request: CheckRequest, model: str | None, config: TenantConfig, at:
         claims = ModelClaims(provider=request.provider, deployment_model=request.deployment)
         return resolve_models(claims, config.aliases, at)
     return resolve_requested(model, request.provider, request.deployment, config.aliases, at)
+
+
+def _resolve_served(
+    request: CheckRequest, requested: ModelIdentity, served: str, config: TenantConfig, at: datetime
+) -> ModelIdentity:
+    """Return the identity of the call if this model serves it; behind a router its fee is due all the same."""
+    deployment = request.deployment or requested.deployment or (request.model if requested.is_router else None)
+    claims = ModelClaims(
+        model_group=request.model, model=served, provider=request.provider, deployment_model=deployment
+    )
+    return resolve_models(claims, config.aliases, at)

@@ -6,10 +6,14 @@ from hashlib import blake2b
 import msgspec
 
 from service.identity.dimensions import Dimensions
+from service.pricing.worst_case import NOTHING_DECLARED, Declared
 
 
 class CheckRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One call about to be made. `estimated_cost_usd` replaces our estimate; `wants_hold` reserves it."""
+    """One call about to be made. `estimated_cost_usd` replaces our estimate; `wants_hold` reserves it.
+
+    `occasion` tells a call from all others under its id, where end clients choose the ids: it is nobody's repeat.
+    """
 
     request_id: str | None
     wants_hold: bool
@@ -24,6 +28,13 @@ class CheckRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None
     service_tier: str | None
     estimated_cost_usd: Decimal | None
+    served_models: tuple[str, ...] = ()
+    declared: Declared = NOTHING_DECLARED
+    duration_seconds: Decimal | None = None
+    image_size: str | None = None
+    image_quality: str | None = None
+    video_resolution: str | None = None
+    search_context_size: str | None = None
     occasion: str = ""
 
 
@@ -44,6 +55,13 @@ def fingerprint_of(request: CheckRequest, pinned: dict[str, str]) -> str:
         request.max_output_tokens,
         request.service_tier,
         request.estimated_cost_usd,
+        request.served_models,
+        request.declared,
+        request.duration_seconds,
+        request.image_size,
+        request.image_quality,
+        request.video_resolution,
+        request.search_context_size,
         request.occasion,
     )
     return blake2b(_encoder.encode(content), digest_size=16).hexdigest()

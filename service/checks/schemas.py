@@ -15,11 +15,13 @@ from service.checks.hold import (
     Reservation,
     ReservationState,
 )
+from service.checks.quantities import read_declared, read_duration
 from service.checks.request import CheckRequest
 from service.errors import InvalidInput, MalformedBody
 from service.identity.dimensions import MAX_TAGS, Dimensions, clean_value
 from service.kit.money import AmountError, check_amount, format_amount, from_micro_usd
 from service.kit.text import bounded_text
+from service.pricing.worst_case import NOTHING_DECLARED
 
 MAX_TOKENS = 1_000_000_000_000
 MAX_ID_CHARACTERS = 256
@@ -27,6 +29,7 @@ MAX_ID_CHARACTERS = 256
 _Text = Annotated[str, Meta(max_length=4_096)]
 _Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
 _Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+_Word = Annotated[str, Meta(max_length=100)]
 _Ttl = Annotated[int, Meta(ge=LEAST_TTL_SECONDS, le=MOST_TTL_SECONDS)]
 _AUTOMATIC_TAG = "User-Agent:"
 
@@ -46,7 +49,12 @@ class DimensionsBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class CheckBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One call about to be made."""
+    """One call about to be made.
+
+    `served_models`: what a router may choose among. `quantities`: what is used beside plain text, at most: units by
+    their names (`output_images`, `input_audio_seconds`, `pages`, `queries`, `web_searches` …), parts of the prompt
+    (`cache_write_5m_input_tokens`, `audio_input_tokens` …), `duration_seconds`.
+    """
 
     request_id: _Id | None = None
     reserve: bool = False
@@ -59,8 +67,14 @@ class CheckBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     call_type: Annotated[str, Meta(max_length=100)] = ""
     input_tokens: _Tokens = 0
     max_output_tokens: _Tokens | None = None
-    service_tier: Annotated[str, Meta(max_length=100)] | None = None
+    service_tier: _Word | None = None
     estimated_cost_usd: Decimal | None = None
+    served_models: Annotated[list[_Text], Meta(max_length=20)] = []
+    quantities: Annotated[dict[str, Decimal], Meta(max_length=30)] = {}
+    image_size: _Word | None = None
+    image_quality: _Word | None = None
+    video_resolution: _Word | None = None
+    search_context_size: _Word | None = None
 
 
 class RenewBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -224,7 +238,14 @@ def _request(body: CheckBody) -> CheckRequest:
         input_tokens=body.input_tokens,
         max_output_tokens=body.max_output_tokens,
         service_tier=body.service_tier or None,
-        estimated_cost_usd=_checked_estimate(body.estimated_cost_usd),
+        estimated_cost_usd=checked_usd(body.estimated_cost_usd, "estimated_cost_usd"),
+        served_models=tuple([bounded_text(name) for name in body.served_models if name]),
+        declared=read_declared(body.quantities) if body.quantities else NOTHING_DECLARED,
+        duration_seconds=read_duration(body.quantities) if body.quantities else None,
+        image_size=body.image_size or None,
+        image_quality=body.image_quality or None,
+        video_resolution=body.video_resolution or None,
+        search_context_size=body.search_context_size or None,
     )
 
 
@@ -261,13 +282,14 @@ def _checked_id(value: str | None) -> str | None:
     return value
 
 
-def _checked_estimate(amount: Decimal | None) -> Decimal | None:
+def checked_usd(amount: Decimal | None, field: str) -> Decimal | None:
+    """Return an amount that is not negative. Raises InvalidInput with the field."""
     if amount is None:
         return None
     try:
         check_amount(amount)
     except AmountError as error:
-        raise InvalidInput(f"Not an amount: {error}.", field="estimated_cost_usd") from error
+        raise InvalidInput(f"Not an amount: {error}.", field=field) from error
     if amount < 0:
-        raise InvalidInput("An estimate cannot be negative.", field="estimated_cost_usd")
+        raise InvalidInput(f"{field} cannot be negative.", field=field)
     return amount

@@ -92,14 +92,7 @@ def _explain(
     ]
     affordable = None
     if left:
-        affordable = affordable_output_tokens(
-            attempt.appraisal,
-            from_micro_usd(max(min(left) + own_micro_usd, 0)),
-            attempt.asked.request.input_tokens,
-            attempt.config,
-            attempt.book,
-            attempt.at,
-        )
+        affordable = affordable_output_tokens(attempt.appraisal, from_micro_usd(max(min(left) + own_micro_usd, 0)))
     return Explanation(
         dimensions=attempt.asked.dimensions,
         appraisal=attempt.appraisal,

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.kit.money import EXACT
-from service.pricing.estimation import estimate, max_affordable_output_tokens
 from service.pricing.price_book import PriceBook
 from service.pricing.quantities import count_tokens
 from service.pricing.rate_keys import SERVICE_TIERS
 from service.pricing.usage import CustomRates, PricingBasis, ReportedCost, Usage
-from tests.unit.pricing.builders import FALLBACK, WEDNESDAY_AT_8, a_model, book_of, rated, shipped_book, snapshot_of
+from tests.unit.pricing.builders import a_model, book_of, rated, snapshot_of
 
 COUNTS = st.integers(0, 3_000_000)
 RATES = st.decimals(min_value=0, max_value=1, places=12)
@@ -144,31 +143,6 @@ def test_the_order_of_keys_in_a_map_means_nothing(entry: dict[str, float], shuff
     usage = Usage(input_tokens=300_000, output_tokens=10, cache_read_input_tokens=5)
     other = book_of(json.loads(json.dumps({"m": shuffled, "n": {"mode": "chat"}})))
     assert rated("m", usage, book=PriceBook.from_snapshot(first)) == rated("m", usage, book=other)
-
-
-@given(st.integers(0, 400_000), st.integers(0, 50_000), st.sampled_from(["gpt-5.4", "gemini-2.5-pro", "o3", "nobody"]))
-def test_an_estimate_is_never_below_the_charge_of_plain_text(input_tokens: int, output_tokens: int, model: str):
-    basis = PricingBasis(call_type="acompletion")
-    rating = rated(model, Usage(input_tokens=input_tokens, output_tokens=output_tokens), basis)
-    foreseen = estimate(
-        input_tokens, output_tokens, a_model(model), basis, shipped_book(), FALLBACK, occurred_at=WEDNESDAY_AT_8
-    )
-    assert foreseen.amount_usd >= rating.enforced_usd
-
-
-@given(AMOUNTS, st.integers(0, 400_000), st.sampled_from(["gpt-5.4", "claude-opus-4-6", "nobody"]))
-def test_what_is_affordable_fits_and_nothing_more_would(available: Decimal, input_tokens: int, model: str):
-    basis, models = PricingBasis(), a_model(model)
-    count = max_affordable_output_tokens(available, input_tokens, models, basis, shipped_book(), FALLBACK)
-    assert count is not None
-
-    def amount(output_tokens: int) -> Decimal:
-        return estimate(input_tokens, output_tokens, models, basis, shipped_book(), FALLBACK).amount_usd
-
-    if count:
-        assert amount(count) <= available
-    if count < 128_000 or model == "nobody":
-        assert amount(count + 1) > available
 
 
 @pytest.mark.parametrize("digits", [1, 12, 40])

@@ -1,11 +1,12 @@
 """The worst case of a call, and how many output tokens an amount pays for."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from service.identity.models import ModelIdentity
-from service.pricing.estimation import Estimate, estimate, max_affordable_output_tokens
+from service.pricing.estimation import Estimate, PlannedCall, foresee
 from service.pricing.price_book import PriceBook
 from service.pricing.usage import CustomRates, PricingBasis
 from tests.unit.pricing.builders import FALLBACK, WEDNESDAY_AT_8, a_model, book_of, rated, shipped_book, tokens
@@ -13,30 +14,32 @@ from tests.unit.pricing.builders import FALLBACK, WEDNESDAY_AT_8, a_model, book_
 CHAT = PricingBasis(call_type="acompletion")
 
 
-def estimated(
+def planned(
     model: str | ModelIdentity,
     input_tokens: int,
     max_output_tokens: int | None,
     basis: PricingBasis = CHAT,
     book: PriceBook | None = None,
-) -> Estimate:
-    models = a_model(model) if isinstance(model, str) else model
-    return estimate(
-        input_tokens, max_output_tokens, models, basis, book or shipped_book(), FALLBACK, occurred_at=WEDNESDAY_AT_8
+    **given: Any,
+) -> PlannedCall:
+    return PlannedCall(
+        input_tokens=input_tokens,
+        max_output_tokens=max_output_tokens,
+        models=a_model(model) if isinstance(model, str) else model,
+        basis=basis,
+        book=book or shipped_book(),
+        fallback=FALLBACK,
+        occurred_at=WEDNESDAY_AT_8,
+        **given,
     )
 
 
-def affordable(
-    available: str,
-    model: str | ModelIdentity,
-    input_tokens: int = 1000,
-    basis: PricingBasis = CHAT,
-    book: PriceBook | None = None,
-) -> int | None:
-    models = a_model(model) if isinstance(model, str) else model
-    return max_affordable_output_tokens(
-        Decimal(available), input_tokens, models, basis, book or shipped_book(), FALLBACK, occurred_at=WEDNESDAY_AT_8
-    )
+def estimated(*call: Any, **given: Any) -> Estimate:
+    return foresee(planned(*call, **given)).estimate()
+
+
+def affordable(available: str, model: str | ModelIdentity, input_tokens: int = 1000, **given: Any) -> int | None:
+    return foresee(planned(model, input_tokens, None, **given)).max_affordable_output_tokens(Decimal(available))
 
 
 def test_an_estimate_is_what_the_call_would_be_charged_at_most():
@@ -104,7 +107,7 @@ def test_a_router_whose_served_model_is_known_is_priced():
     ("model", "reason"),
     [
         ("no-such-model", "no_price"),
-        ("whisper-1", "not_priced_by_tokens"),
+        ("whisper-1", "unmeasured:call_seconds"),
         ("only-input", "no_rate:text_output"),
         ("only-output", "no_rate:text_input"),
     ],
