@@ -21,5 +21,17 @@ class RepricingOffer(msgspec.Struct, frozen=True, kw_only=True):
     repricing: RepricingRange
 
 
-# Returns the offers of a tenant; None when looking for them took too long.
-OfferFinder = Callable[[str], Awaitable[list[RepricingOffer] | None]]
+class OfferFinder:
+    """Looks for what could be repriced, for those who just declared something.
+
+    A class, so that handlers of slices that know nothing of charges can ask for it by type.
+    """
+
+    __slots__ = ("_find",)
+
+    def __init__(self, find: Callable[[str], Awaitable[list[RepricingOffer] | None]]) -> None:
+        self._find = find
+
+    async def find(self, tenant_id: str) -> list[RepricingOffer] | None:
+        """Return the offers of a tenant; None when looking for them took too long."""
+        return await self._find(tenant_id)

@@ -10,10 +10,10 @@ from service.config.rating import rate_call
 from service.config.service import ConfigStore
 from service.config.snapshot import TenantConfig
 from service.db.pools import PostgresPool
-from service.identity.resolution import resolve_models
 from service.pricing.divergence import OWN_STATES
 from service.pricing.registry import PriceBooks
-from service.repricing.sample_queries import Sample, read_samples
+from service.repricing.revaluation import ChargeRow, dimensions_of, facts_of, resolve_again
+from service.repricing.sample_queries import read_samples
 
 
 class PriceJudge:
@@ -29,12 +29,15 @@ class PriceJudge:
         if not charge_ids:
             return []
         config = await self._configs.get(tenant_id)
-        samples = await read_samples(self._pool, tenant_id, charge_ids)
-        priced = {sample.charge_id for sample in samples if self._is_priced(sample, config)}
+        rows = await read_samples(self._pool, tenant_id, charge_ids)
+        priced = {row["charge_id"] for row in rows if self._is_priced(row, config)}
         return [charge_id in priced for charge_id in charge_ids]
 
-    def _is_priced(self, sample: Sample, config: TenantConfig) -> bool:
-        models = resolve_models(sample.facts.claims, config.aliases, sample.occurred_at)
-        book = self._prices.at(config.tenant_id, sample.occurred_at)
-        rating = rate_call(sample.facts, models, sample.dimensions, config, book, sample.occurred_at)
+    def _is_priced(self, row: ChargeRow, config: TenantConfig) -> bool:
+        facts = facts_of(row)
+        if facts is None:
+            return False
+        models = resolve_again(row, facts, config)
+        book = self._prices.at(config.tenant_id, row["occurred_at"])
+        rating = rate_call(facts, models, dimensions_of(row), config, book, row["occurred_at"])
         return rating.price_state in OWN_STATES

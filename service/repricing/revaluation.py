@@ -63,7 +63,7 @@ def facts_of(row: ChargeRow) -> CallFacts | None:
 def revalue(row: ChargeRow, facts: CallFacts, config: TenantConfig, book: PriceBook) -> Revaluation | None:
     """Return what a recorded charge (a row of `charge`) is now; None when that is what it was."""
     models = resolve_again(row, facts, config)
-    rating = rate_call(facts, models, _dimensions_of(row), config, book, row["occurred_at"])
+    rating = rate_call(facts, models, dimensions_of(row), config, book, row["occurred_at"])
     return None if _is_same(row, models, rating) else Revaluation(facts, models, rating, config.version)
 
 
@@ -93,5 +93,6 @@ def _are_same(stored: list[dict[str, Any]], lines: tuple[Line, ...]) -> bool:
     return len(stored) == len(lines) and msgspec.convert(stored, tuple[Line, ...], strict=False) == lines
 
 
-def _dimensions_of(row: ChargeRow) -> Dimensions:
+def dimensions_of(row: ChargeRow) -> Dimensions:
+    """Return whose call it was, as its price depends on it."""
     return Dimensions(**{name: row[name] for name in PEOPLE}, tags=tuple(row["tags"]))
