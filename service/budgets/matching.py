@@ -15,7 +15,7 @@ import msgspec
 
 from service.budgets.budget import Budget
 from service.budgets.period import Window, window_of
-from service.budgets.subject import SHARED_SUBJECT, subject_text
+from service.budgets.subject import subject_text
 from service.identity.call import CallNames
 from service.identity.candidates import CandidateIndex, Filing, Values, file_match
 from service.identity.dimensions import DIMENSION_NAMES
@@ -33,32 +33,41 @@ class BudgetCounter(msgspec.Struct, frozen=True):
 class _Entry:
     """A budget in the index."""
 
-    __slots__ = ("budget", "each", "filing", "order", "shared")
+    __slots__ = ("budget", "each", "filing", "order")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.order = (budget.breadth, budget.budget_id.int)
         self.filing: Filing = file_match(budget.match)
         self.each = tuple(condition.dimension for condition in budget.match if condition.kind == "each")
-        self.shared: BudgetCounter | None = None  # the last counter made, when everybody shares it
 
     def counters(self, call: CallNames, at: datetime) -> list[BudgetCounter]:
         """Return the counters of a call that matches: one, or one per combination of values under "*"."""
         window = window_of(self.budget.period, at)
-        if not self.each:
-            return [self._shared_counter(window)]
-        columns = [sorted(set(call.each.get(dimension, ()))) for dimension in self.each]
-        found = []
-        for combination in product(*columns):
-            values = dict(zip(self.each, combination, strict=True))
-            found.append(BudgetCounter(self.budget, values, subject_text(values), window))
-        return found
+        columns = [call.each.get(dimension, ()) for dimension in self.each]
+        if not columns:
+            return [self._counter((), window)]
+        if len(columns) == 1 and len(columns[0]) == 1:
+            return [self._counter(columns[0], window)]
+        distinct = [sorted(set(column)) for column in columns]
+        return [self._counter(combination, window) for combination in product(*distinct)]
 
-    def _shared_counter(self, window: Window) -> BudgetCounter:
-        counter = self.shared
-        if counter is None or counter.window is not window:
-            counter = self.shared = BudgetCounter(self.budget, {}, SHARED_SUBJECT, window)
+    def _counter(self, combination: tuple[str, ...], window: Window) -> BudgetCounter:
+        """Return the counter of a combination, the same object as long as budget and window are the same."""
+        name = (id(self.budget), combination)
+        counter = _known_counters.get(name)
+        if counter is None or counter.window is not window or counter.budget is not self.budget:
+            values = dict(zip(self.each, combination, strict=True))
+            counter = BudgetCounter(self.budget, values, subject_text(values), window)
+            if len(_known_counters) >= _MOST_KNOWN:
+                _known_counters.clear()
+            _known_counters[name] = counter
         return counter
+
+
+# Calls count in the same counters again and again. Found by identity: budgets are made once and hash slowly.
+_MOST_KNOWN = 50_000
+_known_counters: dict[tuple[int, tuple[str, ...]], BudgetCounter] = {}
 
 
 class _Contents(NamedTuple):

@@ -1,11 +1,10 @@
 """The answer to a check on the wire. What stays the same from check to check is rendered once."""
 
 from functools import lru_cache
-from uuid import UUID
 
 import msgspec
 
-from service.budgets.budget import Budget
+from service.budgets.matching import BudgetCounter
 from service.checks.outcome import Allowed, Denied, Explanation, Hold, Outcome, Standing
 from service.checks.schemas import (
     BudgetStanding,
@@ -50,20 +49,20 @@ def check_answer(outcome: Outcome) -> CheckAnswer:
 def budget_standing(standing: Standing) -> BudgetStanding:
     """Return the wire shape of one counter."""
     counter = standing.counter
-    budget, window = counter.budget, counter.window
+    budget, fixed = counter.budget, _fixed_parts(counter)
     posted, held, available = standing.posted_micro_usd, standing.held_micro_usd, standing.available_micro_usd
     return BudgetStanding(
         budget_id=budget.budget_id,
         name=budget.name,
-        match=_match_json(budget),
-        subject=msgspec.Raw(counter.subject.encode()),
+        match=fixed.match,
+        subject=fixed.subject,
         mode=budget.mode,
         limit_usd=_limit_text(standing.limit_micro_usd),
         posted_usd=None if posted is None else format_micro_usd(posted),
         held_usd=None if held is None else format_micro_usd(held),
         available_usd=None if available is None else format_micro_usd(available),
-        window=WindowView(window.start, window.end),
-        resets_at=window.end,
+        window=fixed.window,
+        resets_at=fixed.window.end,
         state=budget.state,
         denies=standing.reason is not None,
         reason=standing.reason,
@@ -149,14 +148,26 @@ def _models(models: ModelIdentity) -> dict[str, Known]:
     return rendered[1]
 
 
-_matches: dict[UUID, msgspec.Raw] = {}
+class _FixedParts(msgspec.Struct, frozen=True):
+    counter: BudgetCounter
+    match: msgspec.Raw
+    subject: msgspec.Raw
+    window: WindowView
 
 
-def _match_json(budget: Budget) -> msgspec.Raw:
-    """Return the match of a budget as JSON: it never changes."""
-    rendered = _matches.get(budget.budget_id)
-    if rendered is None:
-        if len(_matches) >= _KEPT:
-            _matches.clear()
-        rendered = _matches[budget.budget_id] = msgspec.Raw(msgspec.json.encode(match_document(budget.match)))
-    return rendered
+_fixed: dict[int, _FixedParts] = {}
+
+
+def _fixed_parts(counter: BudgetCounter) -> _FixedParts:
+    """Return what is the same in every answer that names a counter, rendered once: matching gives the same object."""
+    parts = _fixed.get(id(counter))
+    if parts is None or parts.counter is not counter:
+        if len(_fixed) >= _KEPT:
+            _fixed.clear()
+        parts = _fixed[id(counter)] = _FixedParts(
+            counter=counter,
+            match=msgspec.Raw(msgspec.json.encode(match_document(counter.budget.match))),
+            subject=msgspec.Raw(counter.subject.encode()),
+            window=WindowView(counter.window.start, counter.window.end),
+        )
+    return parts

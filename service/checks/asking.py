@@ -5,9 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from service.budgets.budget import Budget
 from service.budgets.matching import BudgetCounter
-from service.budgets.period import Window
 from service.checks.appraisal import Appraisal
 from service.checks.hold import LARGEST_MICRO_USD, NO_WINDOW_END_MS, CounterAsk, HoldAsk
 from service.checks.keys import counter_key, unix_text
@@ -66,26 +64,23 @@ def hold_ask(
 class _KnownCounter(msgspec.Struct, frozen=True):
     """How a counter is asked for: worked out once per budget, window and subject."""
 
-    budget: Budget
-    window: Window
+    counter: BudgetCounter
     start_ms: int
     end_ms: int
     enforced: CounterAsk
     shadow: CounterAsk
 
 
-_known_counters: dict[tuple[int, int, str], _KnownCounter] = {}
+_known_counters: dict[int, _KnownCounter] = {}
 
 
 def _known_counter(counter: BudgetCounter) -> _KnownCounter:
-    """Return how a counter is asked for. Found by identity: budgets and windows are made once and hash slowly."""
-    budget, window = counter.budget, counter.window
-    name = (id(budget), id(window), counter.subject)
-    known = _known_counters.get(name)
-    if known is None or known.budget is not budget or known.window is not window:
+    """Return how a counter is asked for. Found by identity: matching gives the same object again and again."""
+    known = _known_counters.get(id(counter))
+    if known is None or known.counter is not counter:
         if len(_known_counters) >= _MOST_KNOWN:
             _known_counters.clear()
-        known = _known_counters[name] = _work_out(counter)
+        known = _known_counters[id(counter)] = _work_out(counter)
     return known
 
 
@@ -95,8 +90,7 @@ def _work_out(counter: BudgetCounter) -> _KnownCounter:
     key = counter_key(budget.tenant_id, budget.budget_id, counter.subject, bucket)
     limit = min(micro_usd_rounded_down(budget.limit_usd), LARGEST_MICRO_USD)
     return _KnownCounter(
-        budget=budget,
-        window=window,
+        counter=counter,
         start_ms=to_unix_ms(window.start),
         end_ms=NO_WINDOW_END_MS if window.end is None else to_unix_ms(window.end),
         enforced=CounterAsk(key, bucket, limit, budget.mode == "enforce"),
