@@ -64,7 +64,7 @@ def client_keys(headers: Headers) -> tuple[str, ...]:
 
 def model_header(headers: Headers) -> tuple[str, ...]:
     """Return the models the gateway's own header names."""
-    return tuple(dict.fromkeys(bounded_text(_text(value)) for value in header_values(headers, MODEL_HEADER) if value))
+    return tuple(dict.fromkeys(bounded_text(_text(value)) for value in _parts(headers, MODEL_HEADER)))
 
 
 def body_length(headers: Headers) -> int:
@@ -98,13 +98,20 @@ def clean_tags(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _plain_keys(headers: Headers, name: bytes) -> list[bytes]:
-    """Return the keys of one header; of Authorization those of the scheme Bearer, elsewhere the scheme is optional."""
+    """Return the keys of one header; of Authorization those of the scheme Bearer, elsewhere the scheme is optional.
+
+    Envoy joins headers of one name by commas, which no key contains.
+    """
     keys = []
-    for value in header_values(headers, name):
+    for value in _parts(headers, name):
         is_bearer = value[: len(_BEARER)].lower() == _BEARER
         if is_bearer or name != b"authorization":
             keys.append(value[len(_BEARER) :].strip() if is_bearer else value)
     return [key for key in keys if key]
+
+
+def _parts(headers: Headers, name: bytes) -> list[bytes]:
+    return [part.strip() for value in header_values(headers, name) for part in value.split(b",") if part.strip()]
 
 
 def _text(value: bytes) -> str:

@@ -39,6 +39,12 @@ def test_all_keys_count_each_once_that_of_authorization_first():
     assert client_keys(headers) == (digest("sk-1"), digest("sk-2"), digest("sk-3"))
 
 
+def test_headers_joined_by_commas_are_as_many_keys():
+    joined = [(b"authorization", b"Bearer sk-1,Bearer sk-2"), (b"x-api-key", b"sk-3, sk-4,,")]
+    assert client_keys(joined) == tuple(map(digest, ("sk-1", "sk-2", "sk-3", "sk-4")))
+    assert model_header([(b"x-ai-eg-model", b"a, b")]) == ("a", "b")
+
+
 def test_a_digest_is_no_key_whoever_learns_one_cannot_pose_as_its_owner():
     assert client_keys([(b"x-api-key", digest("sk-1").encode())]) == (digest(digest("sk-1")),)
 
