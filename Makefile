@@ -10,7 +10,7 @@ TALLYGATE_TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
 TALLYGATE_TEST_REDIS_URL ?= redis://127.0.0.1:6379
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-external check bench lint format lock openapi wheel install clean
+.PHONY: help run test test-external test-gateways check bench lint format lock openapi wheel install clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -24,6 +24,10 @@ test: install ## Run the whole test suite on embedded engines (PYTEST_ARGS="-k n
 test-external: install ## Run the tests on PostgreSQL and Redis of your own (TALLYGATE_TEST_DATABASE_URL, TALLYGATE_TEST_REDIS_URL)
 	TALLYGATE_TEST_DATABASE_URL=$(TALLYGATE_TEST_DATABASE_URL) TALLYGATE_TEST_REDIS_URL=$(TALLYGATE_TEST_REDIS_URL) \
 	$(PYTEST) $(PYTEST_ARGS) -m "not embedded" tests/integration tests/api tests/faults
+
+test-gateways: install ## Test the recipes of deploy/gateways with real gateways (nginx, Caddy, Envoy; gets them when it may)
+	$(VENV_PYTHON) scripts/install_gateways.py
+	TALLYGATE_TEST_GATEWAYS=1 $(PYTEST) $(PYTEST_ARGS) tests/gateways
 
 check: lint ## Everything that needs no test: style, types, layers, openapi.yaml, migrations
 	$(VENV_PYTHON) -m mypy
@@ -56,4 +60,4 @@ install: ## Make or refresh .venv (the other targets do it)
 	@$(PYTHON) scripts/install.py
 
 clean: ## Remove .venv and caches; data in .tallygate stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
+	rm -rf .venv .gateways .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
