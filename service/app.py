@@ -16,6 +16,7 @@ from litestar.types import ControllerRouterHandler
 
 from service.access.controller import SettingsController, TenantController, TokenController
 from service.access.guards import provide_caller
+from service.audit.controller import AuditController
 from service.budgets.controller import BudgetController
 from service.checks.controller import CheckController, ReservationController
 from service.composition import Services, open_services
@@ -27,6 +28,7 @@ from service.ledger.controller import ChargeController
 from service.observability import RequestObserver, access_line_writer, configure_logs, forget_ended_processes
 from service.openapi import get_openapi_yaml, openapi_config
 from service.pricing.book_controller import PriceBookController, PriceController
+from service.pricing.rule_controller import DiscountController, FeeController, PriceOverrideController
 from service.problems import problem_handlers
 from service.repricing.controller import RepricingController
 from service.settings import MIB, Role, Settings
@@ -42,12 +44,16 @@ _INGEST: tuple[ControllerRouterHandler, ...] = (EventsController,)
 _CHECK: tuple[ControllerRouterHandler, ...] = (CheckController, ReservationController)
 _REST: tuple[ControllerRouterHandler, ...] = (
     AliasController,
+    AuditController,
     BudgetController,
     ChargeController,
+    DiscountController,
+    FeeController,
     KeyController,
     LitellmSpendController,
     PriceBookController,
     PriceController,
+    PriceOverrideController,
     QuarantineController,
     ReportController,
     RepricingController,

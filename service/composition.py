@@ -15,6 +15,7 @@ import structlog
 
 from service.access.directory import CallerDirectory
 from service.access.service import SettingsService, TenantService, TokenService
+from service.audit.service import AuditTrail
 from service.budgets.seeding import BudgetSeeder
 from service.budgets.service import BudgetService
 from service.checks.freshness import CounterSeeder
@@ -34,6 +35,7 @@ from service.events.in_flight import BodyLimiter
 from service.events.ingest import EventIngest
 from service.events.price_metrics import PriceObserver
 from service.events.quarantine import Quarantine, QuarantineReview
+from service.events.rerating import DraftRerating
 from service.events.service import IngestService
 from service.health.service import HealthService
 from service.identity.registry import KeyRegistry
@@ -52,6 +54,7 @@ from service.pricing.book_reading import PriceBookReader
 from service.pricing.book_schedule import ScheduledImport
 from service.pricing.map_download import MapDownloader
 from service.pricing.registry import PriceBooks
+from service.pricing.rule_service import PriceRuleService
 from service.repricing.price_judge import PriceJudge
 from service.repricing.repricer import Repricer
 from service.repricing.service import RepricingService
@@ -81,6 +84,8 @@ class Services:
     settings_service: SettingsService
     alias_service: AliasService
     key_service: KeyService
+    price_rule_service: PriceRuleService
+    audit_trail: AuditTrail
     price_book_importer: PriceBookImporter
     price_book_reader: PriceBookReader
     map_downloader: MapDownloader
@@ -142,6 +147,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             settings_service=SettingsService(postgres, configs),
             alias_service=AliasService(postgres, configs.change),
             key_service=KeyService(postgres, shared.keys),
+            price_rule_service=PriceRuleService(postgres, configs.change),
+            audit_trail=AuditTrail(postgres),
             price_book_importer=importer,
             price_book_reader=PriceBookReader(postgres, shared.prices),
             map_downloader=downloader,
@@ -210,7 +217,7 @@ async def _open_recorder(
     postgres = shared.pools.postgres
     recorder = LedgerRecorder(
         postgres,
-        ConfigWindowMatcher(shared.configs),
+        ConfigWindowMatcher(shared.configs, DraftRerating(shared.prices)),
         publisher,
         max_batch_charges=settings.ingest.batch_max_events,
         batch_wait_ms=settings.ingest.batch_wait_ms,
