@@ -118,6 +118,8 @@ async def test_a_tenant_may_make_the_installations_prices_its_own(world: World):
     now = await world.now()
     assert world.books.at(TENANT, now).version == own.comparison.candidate.version
     assert world.books.at("t-2", now).version != own.comparison.candidate.version
+    next_own = await world.run(a_map(3), tenant_id=TENANT)
+    assert next_own.report.compared_with == own.comparison.candidate.version
 
 
 async def test_a_map_for_the_past_prices_until_the_next_one_and_offers_that_range(world: World):
