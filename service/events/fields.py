@@ -12,6 +12,9 @@ from service.kit.text import MAX_KEY_TEXT, bounded_text, stripped_text
 
 T = TypeVar("T")
 
+# The default of fields that stay undecoded: this very object stands for one that is absent.
+EMPTY: Final = msgspec.Raw(b"")
+
 MAX_COUNT: Final = 10**12
 MAX_TEXT: Final = 16_384
 
@@ -46,15 +49,6 @@ def read_count(value: float | None, *path: str) -> int:
     if int(value) != value:
         raise RefusedEventError(problems.INVALID_NUMBER, f"{value} is no whole number.", ".".join(path))
     return int(value)
-
-
-def is_positive(value: float | None, *path: str) -> bool:
-    """Return whether a quantity (whole or not) is above 0; refuse a negative one."""
-    if not value:
-        return False
-    if value < 0:
-        raise RefusedEventError(problems.INVALID_NUMBER, f"{value} is negative.", ".".join(path))
-    return True
 
 
 def read_quantity(value: float | None, *path: str) -> Decimal:
@@ -111,7 +105,7 @@ def read_amount(value: Decimal | None, field: str) -> Decimal | None:
 
 def first_byte(raw: msgspec.Raw) -> bytes:
     """Return how an undecoded value begins; nothing if it is absent."""
-    return memoryview(raw)[:1].tobytes()
+    return b"" if raw is EMPTY else memoryview(raw)[:1].tobytes()
 
 
 def is_object(raw: msgspec.Raw) -> bool:

@@ -31,6 +31,7 @@ def fingerprint_call(parts: Parts, usage: UsagePart, *, reported_usd: Decimal | 
     """
     payload, metadata = parts.payload, parts.metadata
     return _digest(
+        FINGERPRINT_VERSION,
         payload.call_type,
         payload.status,
         payload.model,
@@ -49,11 +50,11 @@ def fingerprint_call(parts: Parts, usage: UsagePart, *, reported_usd: Decimal | 
 
 def fingerprint_result(call_type: str, provider: str | None, result_id: str, usage: UsagePart | None) -> bytes:
     """Return the fingerprint of a result that may be fetched often: not when, by whom, or at which prices."""
-    return _digest(call_type, provider, result_id, *(() if usage is None else _quantities(usage)))
+    return _digest(FINGERPRINT_VERSION, call_type, provider, result_id, *(() if usage is None else _quantities(usage)))
 
 
 def _digest(*values: Wire) -> bytes:
-    return sha256(_encode((FINGERPRINT_VERSION, *values))).digest()
+    return sha256(_encode(values)).digest()
 
 
 def _quantities(usage: UsagePart) -> tuple[Wire, ...]:

@@ -82,7 +82,8 @@ def _read_event(parts: Parts, received_at: datetime, pinned_source: str | None) 
     is_costly = status == "success" and payload.cache_hit is not True and unbilled_reason is None
     entry = read_price_entry(parts, always=is_costly and not total_usd)
     tags = read_tags(payload.request_tags)
-    key = _identify(parts, found.part, unbilled_reason, stated_usd)
+    call_id, response_id = _id_or_none(texts.litellm_call_id), _id_or_none(texts.id)
+    key = _identify(parts, found.part, call_id, response_id, unbilled_reason, stated_usd)
     duration = _read_duration(payload)
     return UsageEvent(
         source=pinned_source or texts.source or DEFAULT_SOURCE,
@@ -95,8 +96,8 @@ def _read_event(parts: Parts, received_at: datetime, pinned_source: str | None) 
         is_cache_hit=payload.cache_hit is True,
         occurred_at=occurred_at,
         duration_ms=None if duration is None else round(duration * 1000),
-        request_id=_id_or_none(texts.litellm_call_id),
-        response_id=_id_or_none(texts.id) if status == "success" else None,
+        request_id=call_id,
+        response_id=response_id if status == "success" else None,
         trace_id=texts.trace_id,
         reservation_id=texts.reservation_id,
         attempt=_read_attempt(parts.added.attempt),
@@ -125,10 +126,16 @@ class _Key(msgspec.Struct, frozen=True, gc=False):
     fingerprint: bytes
 
 
-def _identify(parts: Parts, usage: UsagePart, unbilled_reason: str | None, total_usd: Decimal | None) -> _Key:
+def _identify(
+    parts: Parts,
+    usage: UsagePart,
+    call_id: str | None,
+    response_id: str | None,
+    unbilled_reason: str | None,
+    total_usd: Decimal | None,
+) -> _Key:
     """Return what tells the event from others, and what tells whether two under one id are the same."""
     payload, texts = parts.payload, parts.texts
-    response_id = _id_or_none(texts.id)
     if parts.kind.is_poll and payload.status == "success" and response_id is not None:
         call_type = canonical_call_type(parts.call_type)
         is_open = unbilled_reason in (NO_RESULT_YET, READ_AGAIN)
@@ -137,7 +144,6 @@ def _identify(parts: Parts, usage: UsagePart, unbilled_reason: str | None, total
             fingerprint_result(call_type, texts.provider, response_id, None if is_open else usage),
         )
     fingerprint = fingerprint_call(parts, usage, reported_usd=total_usd)
-    call_id = _id_or_none(texts.litellm_call_id)
     # Two calls without a whole id are told apart by everything else they say.
     content = b"" if call_id and response_id else fingerprint + f"{texts.trace_id}\n{payload.endTime}".encode()
     event_id = call_event_id(

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from service.events.fields import find_quantity, first_byte, is_object
-from service.events.litellm_payload import EMPTY, Payload, UsagePart
+from service.events.fields import EMPTY, find_quantity, first_byte, is_object
+from service.events.litellm_payload import Payload, UsagePart
 from service.kit.money import EXACT, ZERO
 
 T = TypeVar("T")
@@ -20,6 +20,7 @@ T = TypeVar("T")
 # Longer lists are not counted: one of tiny items would take some 20 times its length of memory.
 MAX_COUNTED_BYTES: Final = 8 << 20
 
+_MAX_ITEMS: Final = 10_000
 _MAX_GUARDRAILS: Final = 32
 _MAX_POLICIES: Final = 32
 _LONGEST_POLICY: Final = 64
@@ -197,7 +198,7 @@ def _open_object(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw) -> T | None
 def _open_list(decoder: msgspec.json.Decoder[list[Any]], raw: msgspec.Raw) -> list[Any]:
     if first_byte(raw) != b"[" or memoryview(raw).nbytes > MAX_COUNTED_BYTES:
         return []
-    return _open(decoder, raw) or []
+    return (_open(decoder, raw) or [])[:_MAX_ITEMS]
 
 
 def _open(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw) -> T | None:
@@ -218,12 +219,12 @@ def open_parameters(model_parameters: msgspec.Raw) -> ModelParameters:
 
 
 def count_items(raw: msgspec.Raw) -> int:
-    """Return the length of a list of objects."""
+    """Return the length of a list of objects, 10,000 at most."""
     return len(_open_list(_ITEMS, raw))
 
 
 def count_values(raw: msgspec.Raw) -> int:
-    """Return the length of a list of anything."""
+    """Return the length of a list of anything, 10,000 at most."""
     return len(_open_list(_VALUES, raw))
 
 

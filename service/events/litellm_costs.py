@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from service.events import problems
-from service.events.fields import decode_part, is_filled_list, is_object, read_amount, read_text, text_of
-from service.events.litellm_details import read_details
+from service.events.fields import EMPTY, decode_part, is_filled_list, is_object, read_amount, read_text, text_of
+from service.events.litellm_details import with_details
 from service.events.litellm_parts import Parts
 from service.events.litellm_payload import CostPart, Label, Payload, PriceMapKey, PriceMapValue, UsagePart
 from service.events.litellm_quantities import Used
@@ -18,7 +18,8 @@ from service.pricing.usage import CustomRates, PricingBasis, ReportedCost
 _ADDITIONAL_COSTS = msgspec.json.Decoder(dict[str, Decimal | None])
 _PRICE_MAP_VALUE = msgspec.json.Decoder(PriceMapValue)
 _PRICE_MAP_KEY = msgspec.json.Decoder(PriceMapKey)
-_KEY_FIRST: Final = b'{"key": "'
+_KEY_FIRST: Final = (b'{"key": "', b'{"key":"')
+_KEY_NAME_BYTES: Final = len(b'{"key":')
 
 _MAX_ADDITIONAL_COSTS_BYTES: Final = 16_384
 _LONGEST_KEY_BYTES: Final = 512
@@ -104,7 +105,7 @@ def read_price_entry(parts: Parts, *, always: bool) -> PriceMapValue | None:
     The entry is half of an event's bytes, and says nothing we need unless its key is the deployment's id.
     """
     raw, model_id = parts.price_map.model_map_value, parts.payload.model_id
-    if not is_object(raw) or (not always and _begins_with_other_key(raw, model_id)):
+    if raw is EMPTY or (not always and _begins_with_other_key(raw, model_id)) or not is_object(raw):
         return None
     if model_id and text_of(decode_part(_PRICE_MAP_KEY, raw, _RATES_PATH).key) == model_id:
         return decode_part(_PRICE_MAP_VALUE, raw, _RATES_PATH)
@@ -119,7 +120,8 @@ def _begins_with_other_key(raw: msgspec.Raw, model_id: Label) -> bool:
     beginning = memoryview(raw)[:_LONGEST_KEY_BYTES].tobytes()
     if not beginning.startswith(_KEY_FIRST):
         return False
-    key = beginning[len(_KEY_FIRST) : beginning.find(b'"', len(_KEY_FIRST))]
+    start = beginning.find(b'"', _KEY_NAME_BYTES) + 1
+    key = beginning[start : beginning.find(b'"', start)]
     return b"\\" not in key and key != str(model_id).encode("utf-8", "replace")
 
 
@@ -175,19 +177,13 @@ def read_basis(
     # With a breakdown its tier was billed, whatever was asked for; without one the provider's word is all there is.
     has_breakdown = payload.cost_breakdown is not None
     tier = parts.texts.service_tier if has_breakdown else usage.service_tier or text_of(parts.response.service_tier)
-    details = read_details(used, usage, parts)
-    return PricingBasis(
+    basis = PricingBasis(
         call_type=parts.call_type,
         service_tier=_service_tier(tier),
         data_residency=parts.texts.data_residency,
         vertex_location=parts.texts.vertex_location,
         inference_geography=_available(usage.inference_geo),
         speed=_available(usage.speed),
-        image_size=details.image_size,
-        image_quality=details.image_quality,
-        video_resolution=details.video_resolution,
-        search_context_size=details.search_context_size,
-        max_results=details.max_results,
         duration_seconds=duration_seconds,
         is_batch=parts.kind.is_batch,
         is_cache_hit=payload.cache_hit is True,
@@ -195,6 +191,7 @@ def read_basis(
         unbilled_reason=unbilled_reason,
         custom_rates=custom_rates,
     )
+    return basis if not used.units else with_details(basis, used, usage, parts)
 
 
 def _service_tier(tier: str | None) -> str | None:

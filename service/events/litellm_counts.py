@@ -3,6 +3,7 @@
 Nearly always all of them are: that is found out for all at once, and only otherwise one by one, with the field's path.
 """
 
+from types import NoneType
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ from service.events.litellm_payload import (
     UsagePart,
 )
 
+_WHOLE_OR_ABSENT: Final = frozenset({int, NoneType})
 _NO_INPUT: Final = InputDetails()
 _NO_OUTPUT: Final = OutputDetails()
 _NO_WRITES: Final = CacheWrites()
@@ -57,13 +59,10 @@ def open_counts(part: UsagePart, path: str, payload: Payload) -> Counts:
     cached = inputs.cached_tokens_details or _NO_CACHED
     top_input, top_output = payload.prompt_tokens, payload.completion_tokens
     part_values, input_values = _as_tuple(part), _as_tuple(inputs)
-    totals: tuple[Any, ...] = (*part_values[:_USAGE_COUNTS], top_input, top_output)
-    parts: tuple[Any, ...] = (
-        *input_values[:_INPUT_COUNTS],
-        *_as_tuple(outputs),
-        *_as_tuple(writes),
-        *_as_tuple(cached),
-    )
+    totals = (*part_values[:_USAGE_COUNTS], top_input, top_output)
+    parts: tuple[Any, ...] = input_values[:_INPUT_COUNTS] + _as_tuple(outputs)
+    if writes is not _NO_WRITES or cached is not _NO_CACHED:
+        parts += _as_tuple(writes) + _as_tuple(cached)
     has_quantities = any(part_values[_USAGE_QUANTITIES:_USAGE_TEXTS]) or any(input_values[_INPUT_QUANTITIES:])
     has_parts = any(parts) or bool(part.cache_read_input_tokens or part.cache_creation_input_tokens)
     if not _are_counts(totals) or (has_parts and not _are_counts(parts)):
@@ -79,11 +78,11 @@ def open_counts(part: UsagePart, path: str, payload: Payload) -> Counts:
 
 
 def _are_counts(values: tuple[Count, ...]) -> bool:
-    numbers = [value for value in values if value is not None]
-    if not numbers:
-        return True
     # Also a zero may be none to store: -0.0 is read as 0 one by one.
-    return set(map(type, numbers)) == {int} and min(numbers) >= 0 and max(numbers) <= MAX_COUNT
+    if not _WHOLE_OR_ABSENT.issuperset(map(type, values)):
+        return False
+    numbers = [*filter(None, values)]
+    return not numbers or (min(numbers) > 0 and max(numbers) <= MAX_COUNT)
 
 
 def _checked(part: P, number_of_counts: int, *path: str) -> P:

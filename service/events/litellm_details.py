@@ -14,6 +14,7 @@ from service.events.litellm_parts import Parts
 from service.events.litellm_payload import UsagePart
 from service.events.litellm_quantities import Used
 from service.pricing import units
+from service.pricing.usage import PricingBasis
 
 _LONGEST_LABEL: Final = 40
 _LEFT_OPEN: Final = frozenset({"", "auto"})
@@ -21,27 +22,15 @@ _MAX_RESULTS: Final = 1_000_000
 _SIZE = re.compile(r"(\d{1,5})-?x-?(\d{1,5})")
 
 
-class Details(msgspec.Struct, frozen=True, gc=False):
-    """Facts that select among the rates of a unit."""
-
-    image_size: str | None = None
-    image_quality: str | None = None
-    video_resolution: str | None = None
-    search_context_size: str | None = None
-    max_results: int | None = None
-
-
-_NONE: Final = Details()
-
-
-def read_details(used: Used, usage: UsagePart, parts: Parts) -> Details:
-    """Return the details of what was used; of nothing else are any looked for."""
+def with_details(basis: PricingBasis, used: Used, usage: UsagePart, parts: Parts) -> PricingBasis:
+    """Return the basis with the details of what was used; of nothing else are any looked for."""
     answer, parameters = used.answer, used.parameters
-    if not used.units or answer is None or parameters is None:
-        return _NONE
+    if answer is None or parameters is None:
+        return basis
     names = {name for name, _ in used.units}
     has_images, has_videos = units.OUTPUT_IMAGES in names, units.OUTPUT_VIDEO_SECONDS in names
-    return Details(
+    return msgspec.structs.replace(
+        basis,
         image_size=_first(_label(answer.size), _label(parameters.size)) if has_images else None,
         image_quality=_first(_label(answer.quality), _label(parameters.quality)) if has_images else None,
         video_resolution=_video_resolution(usage, answer, parameters) if has_videos else None,

@@ -6,19 +6,22 @@ from typing import Final
 import msgspec
 
 from service.events import problems
-from service.events.fields import decode_part, read_text, text_of
+from service.events.fields import EMPTY, decode_part, read_text, text_of
 from service.events.litellm_costs import AdditionalCosts
 from service.events.litellm_parts import Parts
 from service.events.litellm_payload import HiddenPart
 from service.events.litellm_texts import Texts
 from service.events.problems import RefusedEventError
-from service.identity.dimensions import MAX_TAGS, Dimensions, clean_value
+from service.identity.dimensions import MAX_TAGS, Dimensions, clean_value, is_plain_key
 from service.identity.models import ModelClaims
 
+_HOLDER: Final = ("organization", "team", "project", "user")
+_KEY_ID_LENGTH: Final = 64
 _AUTOMATIC_TAG: Final = "User-Agent:"
 _MAX_AUTOMATIC_TAGS: Final = 8
 _MAX_TAGS_BYTES: Final = 65_536
 _REMEMBERED_TAGS_BYTES: Final = 1024
+_REMEMBERED_NAME_BYTES: Final = 128
 _EMPTY_LIST_BYTES: Final = 2
 _MAX_BATCH_MODELS_BYTES: Final = 8 << 20
 
@@ -66,12 +69,13 @@ def _decode_tags(raw: msgspec.Raw) -> Tags:
 
 def read_dimensions(texts: Texts, tags: tuple[str, ...]) -> Dimensions:
     """Return who asked; what an adapter adds comes first, what LiteLLM knows after it."""
+    organization, team, project, user = _read_holder(texts.organization, texts.team, texts.project, texts.user)
     return Dimensions(
-        organization=_clean("organization", texts.organization),
-        team=_clean("team", texts.team),
-        project=_clean("project", texts.project),
-        user=_clean("user", texts.user),
-        api_key=_clean("api_key", texts.api_key),
+        organization=organization,
+        team=team,
+        project=project,
+        user=user,
+        api_key=_read_key(texts.api_key),
         end_user=_clean("end_user", texts.end_user) or _clean("end_user", texts.key_end_user),
         agent=_clean("agent", texts.agent),
         session=_clean("session", texts.added_session)
@@ -79,6 +83,24 @@ def read_dimensions(texts: Texts, tags: tuple[str, ...]) -> Dimensions:
         or _clean("session", texts.trace_id),
         tags=tags,
     )
+
+
+def _read_key(text: str | None) -> str | None:
+    """Return the id of the key; one in clear is remembered nowhere."""
+    if text is not None and len(text) == _KEY_ID_LENGTH and not is_plain_key(text):
+        return _read_key_id(text)
+    return _clean("api_key", text)
+
+
+@lru_cache(maxsize=4096)
+def _read_key_id(text: str) -> str | None:
+    return clean_value("api_key", text)
+
+
+@lru_cache(maxsize=4096)
+def _read_holder(*values: str | None) -> tuple[str | None, ...]:
+    """Return who holds the key, from the organization down to the user; the calls of one key repeat all of it."""
+    return tuple(_clean(name, value) for name, value in zip(_HOLDER, values, strict=True))
 
 
 def _clean(dimension: str, text: str | None) -> str | None:
@@ -97,7 +119,7 @@ def read_models(parts: Parts, additional: AdditionalCosts) -> ModelClaims:
         model=model,
         deployment_model=texts.litellm_model_name,
         deployment_id=texts.model_id,
-        response_model=read_text(text_of(parts.response.model), "response.model"),
+        response_model=_read_response_model(parts.response.model),
         provider=texts.provider,
         gateway_price_key=texts.model_map_key,
         has_router_fee=additional.has_router,
@@ -106,10 +128,26 @@ def read_models(parts: Parts, additional: AdditionalCosts) -> ModelClaims:
     )
 
 
+def _read_response_model(raw: msgspec.Raw) -> str | None:
+    if raw is EMPTY:
+        return None
+    if memoryview(raw).nbytes <= _REMEMBERED_NAME_BYTES:
+        return _read_repeated_name(bytes(raw))
+    return read_text(text_of(raw), "response.model")
+
+
+@lru_cache(maxsize=1024)
+def _read_repeated_name(raw: bytes) -> str | None:
+    """Return the name of a model; few models answer all calls."""
+    return read_text(text_of(msgspec.Raw(raw)), "response.model")
+
+
 def _has_fallen_back(hidden: HiddenPart) -> bool | None:
     """Return whether another group served than the one asked for, if the gateway says so."""
     headers = hidden.additional_headers
-    said = b"" if headers is None else bytes(headers.attempted_fallbacks).strip(b'"')
+    if headers is None or headers.attempted_fallbacks is EMPTY:
+        return None
+    said = bytes(headers.attempted_fallbacks).strip(b'"')
     return said != b"0" if said.isdigit() else None
 
 

@@ -5,9 +5,11 @@ until they are needed. Amounts are Decimal from the text of the number.
 """
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
+
+from service.events.fields import EMPTY
 
 # Clients send numbers where ids are expected.
 Label = str | int | None
@@ -19,8 +21,6 @@ else:
 # Lengths of time and the like.
 Quantity = int | float | None
 Amount = Decimal | None
-
-EMPTY: Final = msgspec.Raw(b"")
 
 
 class CacheWrites(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

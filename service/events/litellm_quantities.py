@@ -11,7 +11,15 @@ from typing import Final
 import msgspec
 
 from service.events import problems
-from service.events.fields import check_quantity, decode_part, find_number, find_quantity, read_count, read_quantity
+from service.events.fields import (
+    EMPTY,
+    check_quantity,
+    decode_part,
+    find_number,
+    find_quantity,
+    read_count,
+    read_quantity,
+)
 from service.events.litellm_answer import (
     AnswerPart,
     ModelParameters,
@@ -26,7 +34,6 @@ from service.events.litellm_answer import (
 )
 from service.events.litellm_counts import Counts
 from service.events.litellm_parts import Parts
-from service.events.litellm_payload import EMPTY
 from service.events.litellm_tools import may_have_tools, read_tools
 from service.events.problems import RefusedEventError
 from service.kit.money import EXACT, ZERO

@@ -96,7 +96,8 @@ def read_texts(
         payload.id,
         payload.litellm_call_id,
         payload.trace_id,
-        payload.session_id,
+        # The gateway nearly always writes it, empty.
+        None if payload.session_id == "" else payload.session_id,
         payload.call_type,
         payload.custom_llm_provider,
         payload.model,
@@ -123,15 +124,18 @@ def read_texts(
         added.source,
     )
     if are_short_texts(values):
-        return Texts(*[value or None for value in values])  # type: ignore[arg-type]  # just found to be texts
+        return Texts(*values)  # type: ignore[arg-type]  # just found to be texts
     return Texts(*[read_text(value, path) for value, path in zip(values, _PATHS, strict=True)])
 
 
-def are_short_texts(values: tuple[Label, ...] | list[Label]) -> bool:
-    """Return whether every value is None, or a text that needs no bounding."""
-    texts = [value for value in values if value is not None]
+def are_short_texts(values: tuple[Label, ...]) -> bool:
+    """Return whether every value is None, or a text that is not empty and needs no bounding."""
+    texts = [*filter(None, values)]
     try:
         joined = "".join(texts)  # type: ignore[arg-type]  # a number raises
     except TypeError:
         return False
-    return "\x00" not in joined and max(map(len, texts), default=0) <= MAX_KEY_TEXT  # type: ignore[arg-type]
+    # The number zero and empty texts are the only ones that are neither None nor among the texts.
+    if len(texts) + values.count(None) != len(values) or "\x00" in joined:
+        return False
+    return len(joined) <= MAX_KEY_TEXT or max(map(len, texts)) <= MAX_KEY_TEXT  # type: ignore[arg-type]

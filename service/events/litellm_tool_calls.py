@@ -5,9 +5,8 @@ from typing import Final
 
 import msgspec
 
-from service.events.fields import decode_part, is_object, read_amount
+from service.events.fields import EMPTY, decode_part, is_object, read_amount
 from service.events.litellm_parts import Parts
-from service.events.litellm_payload import EMPTY
 from service.kit.money import ZERO
 
 _PATH: Final = "metadata.mcp_tool_call_metadata"

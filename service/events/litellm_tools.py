@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from service.events.fields import find_number, read_quantity, text_of
+from service.events.fields import EMPTY, find_number, read_quantity, text_of
 from service.events.litellm_answer import (
     AnswerPart,
     OutputItem,
@@ -21,7 +21,6 @@ from service.events.litellm_answer import (
 )
 from service.events.litellm_counts import Counts
 from service.events.litellm_parts import Parts
-from service.events.litellm_payload import EMPTY
 from service.kit.money import ZERO
 from service.pricing import units
 

@@ -4,6 +4,8 @@ from decimal import Decimal
 
 import msgspec
 
+from service.kit.money import ZERO
+
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Quantities of one call in tokens, normalised over all wire shapes.
@@ -77,8 +79,9 @@ class ReportedCost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The gateway's own figures in USD; `total_usd` is None when it names none."""
 
     total_usd: Decimal | None = None
-    guardrail_usd: Decimal = Decimal(0)
-    tool_usage_usd: Decimal = Decimal(0)
-    fees_usd: Decimal = Decimal(0)
+    # This very zero: as a default it is left out where the facts of a call are stored.
+    guardrail_usd: Decimal = ZERO
+    tool_usage_usd: Decimal = ZERO
+    fees_usd: Decimal = ZERO
     # True when the gateway says it does not know a price (a total of 0 then means nothing).
     is_unknown_price: bool = False
