@@ -31,7 +31,8 @@ _POLL_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 1.0
 # A listener never sends anything: without keep-alives it would not notice that the other end is gone.
 _KEEPALIVE: Final[dict[str, Any]] = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
-_BOOKS_KEPT: Final = 16
+# Some megabytes each; a book that is not kept is opened again, in some 10 ms, by whoever asks for it.
+_BOOKS_KEPT: Final = 64
 _SHIPPED_BY: Final = "tallygate"
 
 
@@ -53,10 +54,7 @@ class PriceBooks:
 
         A database that does not answer is asked again until it does; `at` raises Unavailable meanwhile.
         """
-        try:
-            await self.reload()
-        except (psycopg.Error, PoolTimeout) as error:
-            _note_failure(error)
+        await self._reload_quietly()
         self._follower = asyncio.create_task(self._follow(database_url))
 
     async def close(self) -> None:
@@ -73,7 +71,7 @@ class PriceBooks:
             missing = {row.version for row in rows} - self._snapshots.keys()
             fetched = await repository.fetch_snapshots(connection, missing) if missing else {}
             versions = {tenant_id: tuple(own) for tenant_id, own in groupby(rows, key=lambda row: row.tenant_id)}
-            for version in {own[-1].version for own in versions.values()} & fetched.keys():
+            for version in _asked_first(versions, fetched, is_news=bool(self._versions)):
                 await self._make_ready(version, fetched[version])
             self._snapshots |= fetched
             self._versions = versions
@@ -128,8 +126,16 @@ class PriceBooks:
                     await connection.execute(f"LISTEN {repository.CHANNEL}")
                     await self._follow_news(connection)
             except (psycopg.Error, PoolTimeout, OSError) as error:
-                _note_failure(error)
+                _log.warning("price_books_not_followed", error=type(error).__name__)
                 await asyncio.sleep(_RETRY_SECONDS)
+                # Whoever cannot listen still asks.
+                await self._reload_quietly()
+
+    async def _reload_quietly(self) -> None:
+        try:
+            await self.reload()
+        except (psycopg.Error, PoolTimeout) as error:
+            _log.warning("price_books_not_reloaded", error=type(error).__name__, detail=str(error))
 
     async def _follow_news(self, connection: PostgresConnection) -> None:
         """Reload at each announcement. An older generation is let go only when a newer one is held and in force."""
@@ -145,8 +151,11 @@ class PriceBooks:
                 pass
 
 
-def _note_failure(error: Exception) -> None:
-    _log.warning("price_books_not_reloaded", error=type(error).__name__, detail=str(error))
+def _asked_first(versions: dict[str, tuple[VersionRow, ...]], fetched: dict[str, bytes], *, is_news: bool) -> list[str]:
+    """Return which of the fetched versions are going to be asked for: what is new, else the latest of each book."""
+    latest = {versions[tenant_id][-1].version: None for tenant_id in sorted(versions)}
+    wanted = fetched if is_news else latest
+    return [version for version in wanted if version in fetched][:_BOOKS_KEPT]
 
 
 def _open(version: str, snapshot: bytes) -> PriceBook:

@@ -8,7 +8,7 @@ import pytest
 
 from service.db.pools import PostgresPool, make_postgres_pool
 from service.errors import Unavailable
-from service.pricing import repository
+from service.pricing import registry, repository
 from service.pricing.price_book import PriceBook
 from service.pricing.registry import PriceBooks
 from service.pricing.repository import BEGINNING, SHARED, VersionRow, insert_first_version, list_versions
@@ -114,6 +114,21 @@ async def test_a_follower_whose_connection_is_cut_hears_of_what_came_meanwhile(p
     await until(lambda: books.at(TENANT, NOW).version == version)
 
 
+async def test_whoever_cannot_listen_still_asks(pool: PostgresPool):
+    books = PriceBooks(pool)
+    await books.start("postgresql://nobody@/nowhere?host=/nowhere")
+    version = await a_version(pool, NOW)
+    await until(lambda: books.at(TENANT, NOW).version == version)
+    await books.close()
+
+
+async def test_what_was_just_imported_is_ready_before_anybody_asks(pool: PostgresPool, books: PriceBooks):
+    future = await a_version(pool, NOW + timedelta(days=1))
+    past = await a_version(pool, NOW - timedelta(days=1))
+    await books.reload()
+    assert {future, past} <= books._books.keys()
+
+
 async def test_of_two_versions_from_the_same_instant_the_one_imported_last_is_in_force(
     pool: PostgresPool, books: PriceBooks
 ):
@@ -138,7 +153,10 @@ async def test_the_same_version_is_the_same_book_each_time(books: PriceBooks):
     assert books.at(TENANT, NOW) is books.at("t-2", BEGINNING)
 
 
-async def test_old_books_are_let_go_and_come_back_when_asked_for(pool: PostgresPool, books: PriceBooks):
+async def test_old_books_are_let_go_and_come_back_when_asked_for(
+    pool: PostgresPool, books: PriceBooks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(registry, "_BOOKS_KEPT", 16)
     versions = [await a_version(pool, NOW + timedelta(days=day)) for day in range(20)]
     await books.reload()
     for _ in range(2):
