@@ -23,9 +23,32 @@ from service.problems import problem_responses
 _ENCODER = msgspec.json.Encoder()
 _WANTED: tuple[ResultsWanted, ...] = ("all", "problems", "none")
 
+_TEXT = Schema(type=OpenAPIType.STRING)
+_ADDED = Schema(
+    type=OpenAPIType.OBJECT,
+    description="What an adapter knows and the gateway does not carry; every field may be absent.",
+    properties={
+        "requested_model": _TEXT,
+        "reservation_id": _TEXT,
+        "session": _TEXT,
+        "agent": _TEXT,
+        "attempt": Schema(type=OpenAPIType.INTEGER, minimum=0),
+        "final": Schema(type=OpenAPIType.BOOLEAN),
+        "source": _TEXT,
+        "quantities": Schema(
+            type=OpenAPIType.OBJECT,
+            description=(
+                "Units by name, such as `input_characters` or `output_audio_seconds`: they come before what the event "
+                "tells by itself, and 0 says that nothing of it is to be paid."
+            ),
+            additional_properties=Schema(one_of=[Schema(type=OpenAPIType.NUMBER, minimum=0), _TEXT]),
+        ),
+    },
+)
 _EVENT = Schema(
     type=OpenAPIType.OBJECT,
     description="A standard logging payload of LiteLLM; further fields of ours ride under `tallygate`.",
+    properties={"tallygate": _ADDED},
 )
 _EVENTS = Schema(one_of=[_EVENT, Schema(type=OpenAPIType.ARRAY, items=_EVENT)])
 
