@@ -48,22 +48,16 @@ def charge_units(
     return [part for part in charged if part.quantity]
 
 
-def _covered_by_tokens(usage: Usage, price: ModelPrice | None) -> frozenset[str]:
+def _covered_by_tokens(usage: Usage, price: ModelPrice) -> frozenset[str]:
     """Return the units whose content the tokens of the call measure, and price, already.
 
     A prompt's tokens are of all its content, those of an embedding of text alone; its characters come before them,
     because a list that prices both bills characters.
     """
-    has_input, has_output = bool(usage.input_tokens), bool(usage.output_tokens)
-    if price is not None:
-        has_input = has_input and price.is_input_by_tokens
-        has_output = has_output and price.is_output_by_tokens
-    outputs = OUTPUT_CONTENT if has_output else _NOTHING
-    if not has_input:
+    outputs = OUTPUT_CONTENT if usage.output_tokens and price.is_output_by_tokens else _NOTHING
+    if not usage.input_tokens or not price.is_input_by_tokens:
         return outputs
-    if price is None or price.entry.mode != "embedding":
-        return _INPUTS | outputs
-    return frozenset(_embedded_as_tokens(usage))
+    return frozenset(_embedded_as_tokens(usage)) if price.entry.mode == "embedding" else _INPUTS | outputs
 
 
 def _embedded_as_tokens(usage: Usage) -> Iterator[str]:
@@ -86,10 +80,8 @@ def _charge_call(basis: PricingBasis, selected: SelectedRates) -> Iterator[Charg
         yield Charged(CALL_SECONDS, UNIT_OF[CALL_SECONDS], per_second, basis.duration_seconds)
 
 
-def _unmeasured(charged: list[Charged], covered: frozenset[str], price: ModelPrice | None) -> frozenset[str]:
+def _unmeasured(charged: list[Charged], covered: frozenset[str], price: ModelPrice) -> frozenset[str]:
     """Return the units that price such a call and that nobody counted: what it makes, else what it is given."""
-    if price is None:
-        return _NOTHING
     counted = {part.name for part in charged}
     priced = price.unit_kinds
     made = _NOTHING if price.is_output_by_tokens else priced & OUTPUT_CONTENT

@@ -34,9 +34,9 @@ class SelectedRates(msgspec.Struct, frozen=True):
     rates: Rates
     is_zero: bool
     is_custom: bool
-    price: ModelPrice | None
-    prices_tokens: bool = True
-    is_plain: bool = True
+    price: ModelPrice
+    prices_tokens: bool
+    is_plain: bool
 
     @property
     def is_declared_free(self) -> bool:
@@ -45,7 +45,7 @@ class SelectedRates(msgspec.Struct, frozen=True):
 
     def charges(self, kind: str) -> bool:
         """Tell whether tokens of a kind are charged, and not what else measures that direction."""
-        return self.price is None or self.price.charges(kind)
+        return self.price.charges(kind)
 
 
 class NoRates(msgspec.Struct, frozen=True):

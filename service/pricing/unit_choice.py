@@ -18,7 +18,6 @@ from service.pricing.units import UNIT_OF, qualified
 from service.pricing.usage import PricingBasis
 
 _ONE: Final = Decimal(1)
-_NO_RATES: Final[Rates] = {}
 
 # Providers that round each image up to whole megapixels.
 _IN_WHOLE_MEGAPIXELS: Final = frozenset({"fal_ai"})
@@ -43,9 +42,7 @@ class Charged(NamedTuple):
     quantity: Decimal
 
 
-def charge_unit(
-    unit: str, quantity: Decimal, basis: PricingBasis, rates: Rates, price: ModelPrice | None
-) -> Charged | None:
+def charge_unit(unit: str, quantity: Decimal, basis: PricingBasis, rates: Rates, price: ModelPrice) -> Charged | None:
     """Return what a quantity is charged by, or None when the price has no rate for it."""
     if unit == units.OUTPUT_IMAGES:
         return _charge_images(quantity, basis, rates, price)
@@ -54,13 +51,13 @@ def charge_unit(
     if unit == units.OUTPUT_VIDEO_SECONDS:
         wanted = () if basis.video_resolution is None else film_qualifiers(basis.video_resolution)
         rate = _qualified_rate(unit, wanted, rates)
-    elif unit == units.QUERIES and price is not None and price.entry.result_limits:
+    elif unit == units.QUERIES and price.entry.result_limits:
         rate = rates.get(qualified(unit, _result_limit(basis, price.entry.result_limits)))
     else:
         rate = rates.get(unit)
     if rate is None:
         return None
-    if unit == units.INPUT_IMAGES and price is not None:
+    if unit == units.INPUT_IMAGES:
         quantity = max(quantity - price.entry.free_input_images, ZERO)
     return Charged(unit, UNIT_OF[unit], rate, quantity)
 
@@ -75,12 +72,12 @@ def charge_tool(unit: str, quantity: Decimal, provider: str | None, book: PriceB
     return None if stated is None else Charged(unit, UNIT_OF[unit], stated, quantity)
 
 
-def _charge_images(images: Decimal, basis: PricingBasis, rates: Rates, price: ModelPrice | None) -> Charged | None:
+def _charge_images(images: Decimal, basis: PricingBasis, rates: Rates, price: ModelPrice) -> Charged | None:
     size = basis.image_size
     frame = None if size is None else parse_frame(size)
     per_pixel = rates.get(units.OUTPUT_PIXELS)
     rate = _qualified_rate(units.OUTPUT_IMAGES, () if size is None else image_qualifiers(size), rates)
-    if per_pixel is not None and price is not None and (frame is not None or rate is None):
+    if per_pixel is not None and (frame is not None or rate is None):
         width, height = frame or parse_frame(price.key) or DEFAULT_IMAGE_SIZE
         pixels = width * height
         if price.entry.provider in _IN_WHOLE_MEGAPIXELS:
@@ -89,13 +86,13 @@ def _charge_images(images: Decimal, basis: PricingBasis, rates: Rates, price: Mo
     return None if rate is None else Charged(units.OUTPUT_IMAGES, UNIT_OF[units.OUTPUT_IMAGES], rate, images)
 
 
-def _charge_searches(searches: Decimal, basis: PricingBasis, rates: Rates, price: ModelPrice | None) -> Charged | None:
-    usual = _USUAL_CONTEXT if price is None else _USUAL_CONTEXT_OF.get(price.entry.provider, _USUAL_CONTEXT)
+def _charge_searches(searches: Decimal, basis: PricingBasis, rates: Rates, price: ModelPrice) -> Charged | None:
+    usual = _USUAL_CONTEXT_OF.get(price.entry.provider, _USUAL_CONTEXT)
     wanted = (usual,) if basis.search_context_size is None else (basis.search_context_size.lower(), usual)
     rate = next((rates[kind] for size in wanted if (kind := qualified(units.WEB_SEARCHES, size)) in rates), None)
     if rate is None:
         return None
-    if price is not None and price.entry.is_search_per_request:
+    if price.entry.is_search_per_request:
         return Charged(units.WEB_SEARCHES, UNIT_OF[units.REQUESTS], rate, _ONE)
     return Charged(units.WEB_SEARCHES, UNIT_OF[units.WEB_SEARCHES], rate, searches)
 

@@ -12,6 +12,7 @@ from service.pricing.fallback import FallbackRates
 from service.pricing.price_book import PriceBook
 from service.pricing.rating import rate
 from service.pricing.rating_result import Rating
+from service.pricing.rules import NO_RULES, PricingRules
 from service.pricing.shipped import shipped_snapshot
 from service.pricing.usage import PricingBasis, ReportedCost, Usage
 
@@ -69,6 +70,7 @@ def rated(
     book: PriceBook | None = None,
     occurred_at: datetime | None = WEDNESDAY_AT_8,
     trust_custom_rates: bool = True,
+    rules: PricingRules = NO_RULES,
 ) -> Rating:
     return rate(
         usage,
@@ -79,6 +81,7 @@ def rated(
         FALLBACK,
         occurred_at=occurred_at,
         trust_custom_rates=trust_custom_rates,
+        rules=rules,
     )
 
 
