@@ -19,6 +19,7 @@ from service.access.guards import provide_caller
 from service.audit.controller import AuditController
 from service.budgets.controller import BudgetController
 from service.checks.controller import CheckController, ReservationController
+from service.checks.estimate_controller import EstimateController
 from service.composition import Services, open_services
 from service.events.controller import EventsController
 from service.events.quarantine_controller import QuarantineController
@@ -41,7 +42,7 @@ _SMALL_BODY_BYTES = 2 * MIB
 
 _EVERY_ROLE: tuple[ControllerRouterHandler, ...] = (HealthController, get_openapi_yaml)
 _INGEST: tuple[ControllerRouterHandler, ...] = (EventsController,)
-_CHECK: tuple[ControllerRouterHandler, ...] = (CheckController, ReservationController)
+_CHECK: tuple[ControllerRouterHandler, ...] = (CheckController, ReservationController, EstimateController)
 _REST: tuple[ControllerRouterHandler, ...] = (
     AliasController,
     AuditController,

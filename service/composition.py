@@ -18,6 +18,7 @@ from service.access.service import SettingsService, TenantService, TokenService
 from service.audit.service import AuditTrail
 from service.budgets.seeding import BudgetSeeder
 from service.budgets.service import BudgetService
+from service.checks.estimates import EstimateService
 from service.checks.freshness import CounterSeeder
 from service.checks.hold_store import HoldStore
 from service.checks.ledger_reader import LedgerReader
@@ -101,6 +102,7 @@ class Services:
     quarantine_review: QuarantineReview
     config_store: ConfigStore
     check_service: CheckService
+    estimate_service: EstimateService
 
 
 class _Runs(Protocol):
@@ -163,6 +165,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             body_limiter=BodyLimiter(settings.http.max_in_flight_bytes),
             quarantine_review=QuarantineReview(postgres, ingest, ConflictCharges(charges, recorder)),
             check_service=checks,
+            estimate_service=EstimateService(configs, shared.keys, shared.prices, shared.clock.now),
         )
 
 

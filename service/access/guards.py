@@ -33,6 +33,17 @@ def requires(role: Role) -> Guard:
     return require_role
 
 
+def requires_any(*roles: Role) -> Guard:
+    """Return the guard that admits callers with one of these roles. Raises Unauthenticated, Forbidden, Unavailable."""
+
+    async def require_one(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        caller = await _admit(connection.scope, None)
+        if caller.roles.isdisjoint(roles):
+            raise Forbidden(f"This needs a token with one of the roles {', '.join(f'`{role}`' for role in roles)}.")
+
+    return require_one
+
+
 async def requires_operator(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Admit operators only: those who create tenants."""
     caller = await _admit(connection.scope, None)

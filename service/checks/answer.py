@@ -5,7 +5,8 @@ from functools import lru_cache
 import msgspec
 
 from service.budgets.matching import BudgetCounter
-from service.checks.outcome import Allowed, Denied, Explanation, Hold, Outcome, Standing
+from service.checks.appraisal import Appraisal
+from service.checks.outcome import Allowed, Denied, Hold, Outcome, Standing
 from service.checks.schemas import (
     BudgetStanding,
     CheckAnswer,
@@ -16,7 +17,7 @@ from service.checks.schemas import (
     WindowView,
 )
 from service.identity.conditions import match_document
-from service.identity.dimensions import MODELS
+from service.identity.dimensions import MODELS, CompletedDimensions
 from service.identity.models import ModelIdentity
 from service.kit.money import format_amount
 from service.pricing.rating_result import Line
@@ -37,8 +38,8 @@ def check_answer(outcome: Outcome) -> CheckAnswer:
         code=code,
         degraded=explanation.is_degraded,
         unresolved=explanation.unresolved,
-        dimensions=_dimensions(explanation),
-        estimate=_estimate(explanation),
+        dimensions=known_dimensions(explanation.dimensions, explanation.appraisal.models),
+        estimate=estimate_view(explanation.appraisal),
         reservation=reservation,
         max_affordable_output_tokens=explanation.max_affordable_output_tokens,
         budgets=[budget_standing(standing) for standing in explanation.standings],
@@ -82,19 +83,19 @@ _limit_text = lru_cache(maxsize=4_096)(format_micro_usd)
 _rate_text = lru_cache(maxsize=4_096)(format_amount)
 
 
-def _dimensions(explanation: Explanation) -> dict[str, Known]:
-    completed = explanation.dimensions
+def known_dimensions(completed: CompletedDimensions, models: ModelIdentity) -> dict[str, Known]:
+    """Return who asks and the names of the model, with where each comes from."""
     values = completed.values
     known = {
         name: Known(list(values.tags) if name == "tag" else getattr(values, name), source)
         for name, source in completed.provenance.items()
     }
-    known.update(_models(explanation.appraisal.models))
+    known.update(_models(models))
     return known
 
 
-def _estimate(explanation: Explanation) -> EstimateView:
-    appraisal = explanation.appraisal
+def estimate_view(appraisal: Appraisal) -> EstimateView:
+    """Return what the call may cost at most."""
     estimate = appraisal.estimate
     if appraisal.is_estimated_by_caller:
         return EstimateView(
@@ -109,11 +110,12 @@ def _estimate(explanation: Explanation) -> EstimateView:
         price_state=estimate.price_state,
         served_model=estimate.served_model,
         max_output_tokens=estimate.max_output_tokens,
-        components=[_line(line) for line in (*estimate.components, *estimate.fees)],
+        components=[estimate_line(line) for line in (*estimate.components, *estimate.fees)],
     )
 
 
-def _line(line: Line) -> EstimateLine:
+def estimate_line(line: Line) -> EstimateLine:
+    """Return the wire shape of one line."""
     return EstimateLine(
         name=line.name,
         quantity=format_amount(line.quantity),

@@ -191,12 +191,12 @@ _renew_decoder = msgspec.json.Decoder(RenewBody)
 
 def read_check(body: bytes) -> CheckRequest:
     """Return the request a body asks for. Raises MalformedBody, InvalidInput with the field."""
-    return _request(_decode(_body_decoder, body))
+    return check_request(decode_body(_body_decoder, body))
 
 
 def read_renewal(body: bytes) -> int:
     """Return the seconds a hold shall last; an empty body means the default. Raises MalformedBody, InvalidInput."""
-    return _decode(_renew_decoder, body).ttl_seconds if body.strip() else DEFAULT_TTL_SECONDS
+    return decode_body(_renew_decoder, body).ttl_seconds if body.strip() else DEFAULT_TTL_SECONDS
 
 
 def reservation_view(reservation: Reservation) -> ReservationView:
@@ -212,7 +212,8 @@ def reservation_view(reservation: Reservation) -> ReservationView:
     )
 
 
-def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
+def decode_body(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
+    """Return a body decoded. Raises MalformedBody, InvalidInput with the field."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -224,7 +225,8 @@ def _decode(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
         raise MalformedBody("The body is nested too deeply.") from error
 
 
-def _request(body: CheckBody) -> CheckRequest:
+def check_request(body: CheckBody) -> CheckRequest:
+    """Return the request of a decoded body. Raises InvalidInput with the field."""
     return CheckRequest(
         request_id=_checked_id(body.request_id),
         wants_hold=body.reserve,

@@ -197,9 +197,10 @@ def _default_output_tokens(price: ModelPrice | None, declared: Declared) -> int:
 def _dearest(call: PlannedCall, cases: tuple[Dearest, ...], output_tokens: int) -> tuple[Dearest, Rating]:
     """Return the case that costs most, and its rating.
 
-    Where tokens measure the same content as declared units, the units are charged if the event has no tokens.
+    An event may tell declared units and no tokens: it is then charged for them although tokens would cover them, or
+    although its tokens have no price.
     """
-    nothing = (0,) if has_content(call.declared) else ()
+    nothing = (0,) if call.declared.units else ()
     inputs, outputs = (call.input_tokens, *nothing), (output_tokens, *nothing)
     rated = [(case, _rate(call, case, *tokens)) for case, *tokens in product(cases, inputs, outputs)]
     return max(rated, key=lambda one: one[1].enforced_usd) if len(rated) > 1 else rated[0]
