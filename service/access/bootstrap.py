@@ -23,6 +23,7 @@ from service.access.tokens import (
     new_token_text,
     token_digest,
 )
+from service.access.trail import record_change, terms_of
 from service.db.pools import PostgresPool, connected
 from service.errors import InvalidInput
 from service.kit.ids import new_id
@@ -31,6 +32,7 @@ ADMIN_TOKEN_VARIABLE = "TALLYGATE_ADMIN_TOKEN"  # noqa: S105  (its name, not its
 
 BootstrapState = Literal["created", "current", "revoked", "missing"]
 
+_AUTHOR = "start of a server"
 _TERMS = TokenTerms(name="bootstrap", roles=ROLES, is_operator=True, is_bootstrap=True)
 
 
@@ -75,8 +77,11 @@ async def _take_variable(
         raise InvalidInput("This token was made for something else; choose another one.", field=ADMIN_TOKEN_VARIABLE)
     if known is not None:
         return BootstrapResult("current" if known.revoked_at is None else "revoked")
-    await repository.revoke_other_bootstrap_tokens(connection, digest)
-    await repository.insert_token(connection, DEFAULT_TENANT, new_id(), digest, _TERMS)
+    for revoked in await repository.revoke_other_bootstrap_tokens(connection, digest):
+        await record_change(
+            connection, revoked.tenant_id, _AUTHOR, "token.revoked", revoked.token_id, terms_of(revoked), None
+        )
+    await _insert(connection, digest)
     if token_file is not None:
         _remove_stale_file(token_file, await repository.load_bootstrap_tokens(connection))
     return BootstrapResult("created")
@@ -96,8 +101,13 @@ async def _take_file(connection: AsyncConnection[Any], token_file: Path) -> Boot
         written = new_token_text()
         _write_token(token_file, written)
     # Otherwise the server was killed between writing the file and the commit, or the database was made anew.
-    await repository.insert_token(connection, DEFAULT_TENANT, new_id(), token_digest(written), _TERMS)
+    await _insert(connection, token_digest(written))
     return BootstrapResult("created", token_file)
+
+
+async def _insert(connection: AsyncConnection[Any], digest: str) -> None:
+    row = await repository.insert_token(connection, DEFAULT_TENANT, new_id(), digest, _TERMS)
+    await record_change(connection, DEFAULT_TENANT, _AUTHOR, "token.created", row.token_id, None, terms_of(row))
 
 
 def _remove_stale_file(token_file: Path, bootstrap_tokens: Container[str]) -> None:

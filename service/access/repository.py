@@ -63,7 +63,7 @@ _REVOKE_TOKEN = (
 )
 _REVOKE_OTHER_BOOTSTRAP_TOKENS = (
     "UPDATE access_token SET revoked_at = now() WHERE is_bootstrap AND revoked_at IS NULL AND token_sha256 <> %s"
-    " RETURNING token_sha256"
+    f" RETURNING {_TOKEN_COLUMNS}, token_sha256"
 )
 _ANNOUNCE = "SELECT pg_notify(%s, %s)"
 _LOCK_BOOTSTRAP = "SELECT pg_advisory_xact_lock(%s)"
@@ -219,10 +219,12 @@ async def load_bootstrap_tokens(connection: AsyncConnection[Any]) -> dict[str, T
     return {row["token_sha256"]: _token_row(row) for row in rows}
 
 
-async def revoke_other_bootstrap_tokens(connection: AsyncConnection[Any], digest: str) -> None:
-    """Revoke and announce every live bootstrap token but the one of this digest."""
-    for row in await _fetch_all(connection, _REVOKE_OTHER_BOOTSTRAP_TOKENS, (digest,)):
+async def revoke_other_bootstrap_tokens(connection: AsyncConnection[Any], digest: str) -> list[TokenRow]:
+    """Revoke and announce every live bootstrap token but the one of this digest; return what was revoked."""
+    rows = await _fetch_all(connection, _REVOKE_OTHER_BOOTSTRAP_TOKENS, (digest,))
+    for row in rows:
         await announce(connection, row["token_sha256"])
+    return [_token_row(row) for row in rows]
 
 
 async def has_admin_token(connection: AsyncConnection[Any]) -> bool:

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-import msgspec
 from psycopg import AsyncConnection
 
 from service.access import repository
@@ -27,7 +26,8 @@ from service.access.tokens import (
     new_token_text,
     token_digest,
 )
-from service.audit.repository import COMMAND_LINE, Document, record
+from service.access.trail import record_change, settings_of, terms_of
+from service.audit.repository import COMMAND_LINE
 from service.db.pools import PostgresPool, connected
 from service.errors import AlreadyExists, Forbidden, InvalidInput, NotFound
 from service.kit.clock import utc_now
@@ -94,8 +94,8 @@ class TokenService:
                 raise Forbidden("Only an operator can revoke an operator's token.")
             digest = await repository.revoke_token(connection, tenant_id, token_id)
             if digest is not None:
-                await _record(
-                    connection, tenant_id, _author(revoker), "token.revoked", token_id, _terms_of(token), None
+                await record_change(
+                    connection, tenant_id, _author(revoker), "token.revoked", token_id, terms_of(token), None
                 )
         if digest is not None:
             self._forget(digest)
@@ -124,7 +124,7 @@ class TenantService:
                 raise AlreadyExists(f"There is a tenant {tenant_id!r} already.", field="id")
             terms = TokenTerms(name="first admin token", roles=ROLES)
             author = _author(creator)
-            await _record(connection, tenant_id, author, "tenant.created", tenant_id, None, {"name": name})
+            await record_change(connection, tenant_id, author, "tenant.created", tenant_id, None, {"name": name})
             return tenant, await _insert_token(connection, tenant_id, terms, author)
 
 
@@ -156,8 +156,8 @@ class SettingsService:
             document = merge_settings(tenant.document, changes)
             await repository.store_settings(connection, tenant_id, enforcement, document)
             changed = await _get_tenant(connection, tenant_id)
-            before, after = _settings_of(tenant), _settings_of(changed)
-            await _record(connection, tenant_id, author, "settings.changed", tenant_id, before, after)
+            before, after = settings_of(tenant), settings_of(changed)
+            await record_change(connection, tenant_id, author, "settings.changed", tenant_id, before, after)
             return changed
 
 
@@ -172,43 +172,12 @@ def _check_tenant(tenant_id: str, name: str) -> None:
 async def _insert_token(connection: AsyncConnection[Any], tenant_id: str, terms: TokenTerms, author: str) -> NewToken:
     text = new_token_text()
     row = await repository.insert_token(connection, tenant_id, new_id(), token_digest(text), terms)
-    await _record(connection, tenant_id, author, "token.created", row.token_id, None, _terms_of(row))
+    await record_change(connection, tenant_id, author, "token.created", row.token_id, None, terms_of(row))
     return NewToken(row, text)
 
 
 def _author(caller: Caller | None) -> str:
     return COMMAND_LINE if caller is None else caller.author
-
-
-def _terms_of(token: TokenRow) -> dict[str, Any]:
-    """Return what a token may do; its text and digest are in no row."""
-    kept = ("name", "roles", "is_operator", "scope", "pinned", "trusted_headers", "reserve", "on_unresolved")
-    return {name: getattr(token, name) for name in (*kept, "expires_at")}
-
-
-def _settings_of(tenant: TenantRow) -> dict[str, Any]:
-    return {"enforcement": tenant.enforcement, **msgspec.structs.asdict(tenant.settings)}
-
-
-async def _record(
-    connection: AsyncConnection[Any],
-    tenant_id: str,
-    author: str,
-    action: str,
-    subject_id: object,
-    before: Document | None,
-    after: Document | None,
-) -> None:
-    await record(
-        connection,
-        tenant_id,
-        changed_by=author,
-        action=action,
-        subject_type=action.partition(".")[0],
-        subject_id=str(subject_id),
-        before=before,
-        after=after,
-    )
 
 
 async def _get_tenant(connection: AsyncConnection[Any], tenant_id: str) -> TenantRow:

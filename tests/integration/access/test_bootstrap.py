@@ -13,6 +13,8 @@ from service.access.directory import CallerDirectory
 from service.access.service import TokenService
 from service.access.tokens import ROLES, Caller, TokenTerms, token_digest
 from service.db import migrator
+from service.audit.repository import AuditFilter
+from service.audit.service import AuditTrail
 from service.db.pools import PostgresPool, make_postgres_pool
 from service.errors import InvalidInput, Unauthenticated
 from service.settings import PostgresSettings
@@ -230,3 +232,13 @@ async def start(database_url, token_file, admin_token):
 
 asyncio.run(start(*sys.argv[1:]))
 """
+
+
+async def test_bootstrap_tokens_are_in_the_audit_trail(own_pool: PostgresPool) -> None:
+    for token in ("first-" + "x" * 20, "second-" + "x" * 20):
+        await bootstrap(own_pool, token, None)
+        await bootstrap(own_pool, token, None)
+    trail = await AuditTrail(own_pool).list_page("default", AuditFilter(), before_entry=None, limit=10)
+    assert [entry.action for entry in trail] == ["token.created", "token.revoked", "token.created"]
+    assert trail[1].subject_id == trail[2].subject_id != trail[0].subject_id
+    assert {entry.changed_by for entry in trail} == {"start of a server"}
