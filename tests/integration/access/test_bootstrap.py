@@ -12,9 +12,9 @@ from service.access.bootstrap import BootstrapResult, bootstrap
 from service.access.directory import CallerDirectory
 from service.access.service import TokenService
 from service.access.tokens import ROLES, Caller, TokenTerms, token_digest
-from service.db import migrator
 from service.audit.repository import AuditFilter
 from service.audit.service import AuditTrail
+from service.db import migrator
 from service.db.pools import PostgresPool, make_postgres_pool
 from service.errors import InvalidInput, Unauthenticated
 from service.settings import PostgresSettings
