@@ -169,7 +169,12 @@ async def _insert_shipped(connection: PostgresConnection) -> None:
     snapshot = shipped_snapshot()
     book = await asyncio.to_thread(PriceBook.from_snapshot, snapshot)
     is_new = await repository.insert_first_version(
-        connection, version=book.version, origin=book.origin, imported_by=_SHIPPED_BY, snapshot=snapshot
+        connection,
+        version=book.version,
+        origin=book.origin,
+        imported_by=_SHIPPED_BY,
+        snapshot=snapshot,
+        report={"content": {"version": book.version, "models": len(book)}},
     )
     if is_new:
         _log.info("price_book_inserted", version=book.version, origin=book.origin, models=len(book))

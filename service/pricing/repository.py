@@ -108,7 +108,13 @@ class ImportPosition(NamedTuple):
 
 
 async def insert_first_version(
-    connection: PostgresConnection, *, version: str, origin: str, imported_by: str, snapshot: bytes
+    connection: PostgresConnection,
+    *,
+    version: str,
+    origin: str,
+    imported_by: str,
+    snapshot: bytes,
+    report: dict[str, Any] | None = None,
 ) -> bool:
     """Insert the installation's first book, in force since ever, unless there is one; tell whether it was inserted."""
     if await _has_shared(connection):
@@ -118,7 +124,9 @@ async def insert_first_version(
         if await _has_shared(connection):
             return False
         row = VersionRow(SHARED, version, BEGINNING)
-        await add_version(connection, row, imported_by=imported_by, origin=origin, report={}, snapshot=snapshot)
+        await add_version(
+            connection, row, imported_by=imported_by, origin=origin, report=report or {}, snapshot=snapshot
+        )
     return True
 
 
