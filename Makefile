@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
-COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 PYTEST := $(VENV_PYTHON) -m pytest
 
@@ -43,7 +43,7 @@ format: install ## Put the code in form and repair what can be repaired safely
 	$(VENV_PYTHON) -m ruff check --fix
 	$(VENV_PYTHON) -m ruff format
 
-bench: install ## Measure ingest, check and rating against floors of the same run
+bench: install ## Measure everything against floors of the same run (ARGS="ingest checks rating reprice" for parts)
 	$(VENV_PYTHON) -m benchmarks $(ARGS)
 
 openapi: install ## Write openapi.yaml from the application
@@ -52,12 +52,13 @@ openapi: install ## Write openapi.yaml from the application
 wheel: install ## Build dist/tallygate-*.whl, migrations included
 	$(VENV_PYTHON) -m hatchling build -t wheel -t sdist
 
-lock: ## Write the two locks anew from pyproject.toml (needs uv)
-	$(COMPILE) --upgrade --all-extras --output-file requirements.lock
-	$(COMPILE) --constraint requirements.lock --output-file deploy/container/requirements.lock
+lock: ## Write the locks anew from pyproject.toml and from what the benchmarks compare with (needs uv)
+	$(COMPILE) --upgrade --all-extras --output-file requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --output-file deploy/container/requirements.lock pyproject.toml
+	$(COMPILE) --upgrade --output-file benchmarks/peers/requirements.lock benchmarks/peers/requirements.in
 
 install: ## Make or refresh .venv (the other targets do it)
 	@$(PYTHON) scripts/install.py
 
 clean: ## Remove .venv and caches; data in .tallygate stays
-	rm -rf .venv .gateways .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
+	rm -rf .venv .venv-peers .gateways .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

@@ -1,6 +1,6 @@
 """The floor of every request: a Litestar handler that takes the same body and answers a constant.
 
-`python -m benchmarks.empty_handler PORT` serves it the way Tallygate is served.
+`python -m benchmarks.empty_handler PORT PROCESSES` serves it the way Tallygate is served.
 """
 
 import sys
@@ -30,6 +30,7 @@ if __name__ == "__main__":
         factory=True,
         address="127.0.0.1",
         port=int(sys.argv[1]),
+        workers=int(sys.argv[2]),
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
         websockets=False,

@@ -5,19 +5,23 @@ Runs in a process of its own (`python -m benchmarks.load`), so that it never sha
 
 import asyncio
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What to send: `requests` bodies in turn over `connections` connections for `seconds`, after a warm-up."""
+    """What to send: the bodies in turn over `connections` connections for `seconds`, after a warm-up.
+
+    Of several generators that share one file, each takes its part of the lines.
+    """
 
     host: str
     port: int
@@ -27,22 +31,32 @@ class LoadPlan:
     connections: int
     warmup_seconds: float
     seconds: float
+    part: int = 0
+    parts: int = 1
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What came back within the measured time. Latencies in milliseconds."""
+    """What came back within the measured time; latencies in order."""
 
-    requests: int
     seconds: float
     failures: int
-    p50_ms: float
-    p99_ms: float
+    latencies_ms: list[float]
 
     @property
     def per_second(self) -> float:
         """Answers per second."""
-        return self.requests / self.seconds
+        return len(self.latencies_ms) / self.seconds
+
+    @property
+    def p50_ms(self) -> float:
+        """The latency half of the answers keep below."""
+        return self.latencies_ms[len(self.latencies_ms) // 2]
+
+    @property
+    def p99_ms(self) -> float:
+        """The latency all but a hundredth of the answers keep below."""
+        return self.latencies_ms[int(len(self.latencies_ms) * 0.99)]
 
 
 class _Connection:
@@ -87,7 +101,7 @@ def _requests(plan: LoadPlan) -> Iterator[bytes]:
         "Content-Type: application/json\r\nContent-Length: "
     ).encode()
     with Path(plan.bodies_file).open("rb") as lines:
-        for line in lines:
+        for line in islice(lines, plan.part, None, plan.parts):
             body = line.rstrip(b"\n")
             yield head + str(len(body)).encode() + b"\r\n\r\n" + body
 
@@ -100,28 +114,33 @@ async def run_plan(plan: LoadPlan) -> LoadResult:
     connections = [_Connection(plan, requests) for _ in range(plan.connections)]
     await asyncio.gather(*(c.run(measured_from, measured_from + plan.seconds) for c in connections))
     elapsed = min(time.perf_counter() - measured_from, plan.seconds)
-    latencies = sorted(latency for c in connections for latency in c.latencies)
+    latencies = sorted(latency * 1000 for c in connections for latency in c.latencies)
     if not latencies:
         raise SystemExit("no answer within the measured time")
+    return LoadResult(seconds=elapsed, failures=sum(c.failures for c in connections), latencies_ms=latencies)
+
+
+def run_in_processes(plan: LoadPlan, processes: int) -> LoadResult:
+    """Carry out the plan in other processes, which share its connections and bodies."""
+    shares = [
+        replace(plan, connections=max(1, plan.connections // processes), part=part, parts=processes)
+        for part in range(min(processes, plan.connections))
+    ]
+    running = [
+        subprocess.Popen([sys.executable, "-m", "benchmarks.load", json.dumps(asdict(share))], stdout=subprocess.PIPE)
+        for share in shares
+    ]
+    results = []
+    for process in running:
+        output, _ = process.communicate()
+        if process.returncode != 0:
+            raise SystemExit("the load generator failed")
+        results.append(LoadResult(**json.loads(output)))
     return LoadResult(
-        requests=len(latencies),
-        seconds=elapsed,
-        failures=sum(c.failures for c in connections),
-        p50_ms=latencies[len(latencies) // 2] * 1000,
-        p99_ms=latencies[int(len(latencies) * 0.99)] * 1000,
+        seconds=max(result.seconds for result in results),
+        failures=sum(result.failures for result in results),
+        latencies_ms=sorted(latency for result in results for latency in result.latencies_ms),
     )
-
-
-async def run_in_own_process(plan: LoadPlan) -> LoadResult:
-    """Carry out the plan in another process."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.load", json.dumps(asdict(plan)), stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await process.communicate()
-    if process.returncode != 0:
-        raise SystemExit("the load generator failed")
-    document: dict[str, Any] = json.loads(output)
-    return LoadResult(**document)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""How long rating takes: microseconds per event, by the shipped prices, without any I/O.
-
-`measure_rating()` is for other benchmarks; `python -m benchmarks.rating` prints the same.
-"""
+"""How long rating takes: microseconds per event, by the shipped prices, without any I/O; beside it others' rating."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +7,8 @@ from statistics import median
 from time import process_time_ns
 from typing import NamedTuple
 
+from benchmarks import report
+from benchmarks.peers.comparison import compare_with_peers
 from service.identity.models import ModelIdentity, PriceCandidate
 from service.pricing.estimation import PlannedCall, foresee
 from service.pricing.fallback import FallbackRates
@@ -105,6 +104,13 @@ def _measure(name: str, call: Callable[[], object]) -> Figure:
     return Figure(name, median(rounds), min(rounds))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print how long our rating takes by itself, and beside its peers."""
+    report.title("Rating, pure, per event")
     for figure in measure_rating():
-        print(f"{figure.case:<40} {figure.median_us:6.2f} us   (best {figure.best_us:.2f})")
+        report.row(figure.case, f"{figure.median_us:.1f} us", f"best of rounds {figure.best_us:.1f} us")
+    compare_with_peers()
+
+
+if __name__ == "__main__":
+    main()
