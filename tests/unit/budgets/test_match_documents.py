@@ -67,11 +67,13 @@ def test_the_document_of_a_match_reads_as_the_same_match(document: dict[str, Any
         ({"api_key": " SK-live-1234"}, "match.api_key"),
         ({"team": " \u200b"}, "match.team"),
         ({"team": {"prefix": "  "}}, "match.team.prefix"),
+        ({"api_key": {"prefix": "sk-live"}}, "match.api_key.prefix"),
+        ({"tag": {"prefix": "User-Agent: "}}, "match.tag.prefix"),
         ({"requested_model": "/"}, "match.requested_model"),
     ],
 )
 def test_a_wrong_document_is_refused_with_the_path_of_the_field(document: Any, field: str):
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInput, match=r"\w \w") as refused:
         parse_match(document)
     assert refused.value.field == field
 
@@ -109,6 +111,7 @@ def test_a_value_too_long_for_a_key_is_cut_as_it_is_in_events():
         ({"api_key": "AB" * 32}, {"api_key": "ab" * 32}),
         ({"requested_model": " Claude-Opus-4-6@"}, {"requested_model": "claude-opus-4-6"}),
         ({"deployment": {"prefix": "Azure/"}}, {"deployment": {"prefix": "azure/"}}),
+        ({"team": {"prefix": " \u200bCore "}}, {"team": {"prefix": "Core "}}),
     ],
 )
 def test_a_value_is_written_as_calls_carry_it(written: Any, meant: Any):

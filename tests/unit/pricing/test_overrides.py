@@ -100,6 +100,13 @@ def test_a_rate_holds_off_peak_where_the_list_has_another_one_then():
     assert rates(halved) == map_rates({**FLAT, IN: 2.5e-07})
 
 
+def test_a_rate_of_a_tier_is_no_off_peak_rate():
+    entry = {**FLAT, "off_peak_pricing": {"windows": [{"hours_utc": "00:00-12:00"}], IN: 5e-07}}
+    found = overridden(entry, an_override({"input_cost_per_token_flex": "0.000009"}))
+    assert rates(found)["text_input"] == Decimal("0.0000005")
+    assert rates(found, service_tier="flex")["text_input"] == Decimal("0.000009")
+
+
 def test_a_part_of_a_structured_rate_leaves_the_others():
     name = "search_context_cost_per_query"
     sizes = {"search_context_size_low": 0.01, "search_context_size_medium": 0.02, "search_context_size_high": 0.03}
@@ -265,6 +272,15 @@ def test_the_same_name_is_not_mixed_up_by_where_it_comes_from():
     assert unknown is not None
     assert other is not None
     assert [found.found.price.entry.provider for found in (known, unknown, other)] == ["openai", "", "xai"]
+
+
+def test_of_a_listed_model_the_provider_of_the_call_makes_no_other_price():
+    rules, book = rules_of(an_override({IN: "0.000007"})), book_of({"m": FLAT})
+    listed = book.find("m")
+    assert listed is not None
+    for provider in ("openai", "azure"):
+        assert find_overridden(rules, a_call("m", provider=provider), FoundPrice(listed, ""), book) is not None
+    assert len(rules.compiled) == 1
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):

@@ -24,8 +24,8 @@ from service.pricing.rule_terms import (
 
 
 def refused(field: str):
-    """The refusal that names this field."""
-    return pytest.raises(InvalidInput, check=lambda error: error.field == field)
+    """The refusal that names this field and says something."""
+    return pytest.raises(InvalidInput, match=r"\w", check=lambda error: error.field == field)
 
 
 @pytest.mark.parametrize(
