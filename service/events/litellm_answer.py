@@ -184,8 +184,8 @@ _SEARCH_OPTIONS = msgspec.json.Decoder(SearchOptions)
 
 _TRANSCRIBED: Final = "conversation.item.input_audio_transcription.completed"
 
-_NO_ANSWER: Final = AnswerPart()
-_NO_PARAMETERS: Final = ModelParameters()
+NO_ANSWER: Final = AnswerPart()
+NO_PARAMETERS: Final = ModelParameters()
 _NO_BILLED_UNITS: Final = BilledUnits()
 _NO_USAGE_INFO: Final = UsageInfo()
 _NO_SEARCH_USAGE: Final = SearchUsage()
@@ -210,12 +210,12 @@ def _open(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw) -> T | None:
 
 def open_answer(response: msgspec.Raw) -> AnswerPart:
     """Return what an answer says of its size."""
-    return _open_object(_ANSWER, response) or _NO_ANSWER
+    return _open_object(_ANSWER, response) or NO_ANSWER
 
 
 def open_parameters(model_parameters: msgspec.Raw) -> ModelParameters:
     """Return the parameters of the request that a price depends on."""
-    return _open_object(_PARAMETERS, model_parameters) or _NO_PARAMETERS
+    return _open_object(_PARAMETERS, model_parameters) or NO_PARAMETERS
 
 
 def count_items(raw: msgspec.Raw) -> int:

@@ -26,7 +26,7 @@ _NO_WRITES: Final = CacheWrites()
 _NO_CACHED: Final = CachedParts()
 
 _USAGE_COUNTS: Final = UsagePart.__struct_fields__.index("prompt_tokens_details")
-_USAGE_QUANTITIES: Final = UsagePart.__struct_fields__.index("server_tool_use")
+_USAGE_QUANTITIES: Final = UsagePart.__struct_fields__.index("num_search_queries")
 _USAGE_TEXTS: Final = UsagePart.__struct_fields__.index("video_resolution")
 _INPUT_COUNTS: Final = InputDetails.__struct_fields__.index("cache_creation_token_details")
 _INPUT_QUANTITIES: Final = InputDetails.__struct_fields__.index("web_search_requests")
@@ -63,7 +63,13 @@ def open_counts(part: UsagePart, path: str, payload: Payload) -> Counts:
     parts: tuple[Any, ...] = input_values[:_INPUT_COUNTS] + _as_tuple(outputs)
     if writes is not _NO_WRITES or cached is not _NO_CACHED:
         parts += _as_tuple(writes) + _as_tuple(cached)
-    has_quantities = any(part_values[_USAGE_QUANTITIES:_USAGE_TEXTS]) or any(input_values[_INPUT_QUANTITIES:])
+    tools = part.server_tool_use
+    has_quantities = (
+        any(part_values[_USAGE_QUANTITIES:_USAGE_TEXTS])
+        or any(input_values[_INPUT_QUANTITIES:])
+        or (tools is not None and bool(tools.web_search_requests))
+        or part.server_side_tool_usage_details is not None
+    )
     has_parts = any(parts) or bool(part.cache_read_input_tokens or part.cache_creation_input_tokens)
     if not _are_counts(totals) or (has_parts and not _are_counts(parts)):
         part = _checked(part, _USAGE_COUNTS, path)

@@ -25,8 +25,6 @@ _SIZE = re.compile(r"(\d{1,5})-?x-?(\d{1,5})")
 def with_details(basis: PricingBasis, used: Used, usage: UsagePart, parts: Parts) -> PricingBasis:
     """Return the basis with the details of what was used; of nothing else are any looked for."""
     answer, parameters = used.answer, used.parameters
-    if answer is None or parameters is None:
-        return basis
     names = {name for name, _ in used.units}
     has_images, has_videos = units.OUTPUT_IMAGES in names, units.OUTPUT_VIDEO_SECONDS in names
     return msgspec.structs.replace(

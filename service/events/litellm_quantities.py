@@ -21,6 +21,8 @@ from service.events.fields import (
     read_quantity,
 )
 from service.events.litellm_answer import (
+    NO_ANSWER,
+    NO_PARAMETERS,
     AnswerPart,
     ModelParameters,
     count_items,
@@ -79,8 +81,8 @@ class Used(msgspec.Struct, frozen=True, gc=False):
     unmeasured: tuple[str, ...] = ()
     # Tokens that only the answer tells of (a reranker priced by tokens).
     input_tokens: int = 0
-    answer: AnswerPart | None = None
-    parameters: ModelParameters | None = None
+    answer: AnswerPart = NO_ANSWER
+    parameters: ModelParameters = NO_PARAMETERS
 
 
 _NOTHING: Final = Used()

@@ -27,6 +27,15 @@ from service.pricing import units
 # A picture made by another model in the middle of an answer: nothing says which model, or what it charged.
 IMAGE_TOOL: Final = "image_generation"
 
+_SEARCH, _FILE_SEARCH, _CODE, _IMAGE = (
+    "web_search_call",
+    "file_search_call",
+    "code_interpreter_call",
+    "image_generation_call",
+)
+# How the end of a value that is one of these is written; in the middle of a text the quote would be escaped.
+_ITEM_TYPES: Final = tuple(f'{item_type}"'.encode() for item_type in (_SEARCH, _FILE_SEARCH, _CODE, _IMAGE))
+
 _IN: Final = "prompt_tokens_details"
 _ONE: Final = Decimal(1)
 # Two of three signs tell that a chat completion searched: it was asked to, it cites, the gateway charges for a tool.
@@ -42,8 +51,12 @@ class Tools(msgspec.Struct, frozen=True, gc=False):
 
 def may_have_tools(parts: Parts) -> bool:
     """Return whether the event may tell of tools beside its usage object."""
-    asked = parts.payload.standard_built_in_tools_params
-    return parts.response.output is not EMPTY or (asked is not EMPTY and bytes(asked).find(b"{", 1) > 0)
+    output, asked = parts.response.output, parts.payload.standard_built_in_tools_params
+    if output is not EMPTY:
+        items = bytes(output)
+        if any(item_type in items for item_type in _ITEM_TYPES):
+            return True
+    return asked is not EMPTY and bytes(asked).find(b"{", 1) > 0
 
 
 def read_tools(parts: Parts, counts: Counts, answer: AnswerPart, *, tool_usage_usd: Decimal) -> Tools:
@@ -54,7 +67,7 @@ def read_tools(parts: Parts, counts: Counts, answer: AnswerPart, *, tool_usage_u
         found = _count_items(items, answer) | found
     elif units.WEB_SEARCHES not in found:
         found |= _find_in_chat(parts, answer, bool(tool_usage_usd))
-    return Tools(found, (IMAGE_TOOL,) if any(item.type == "image_generation_call" for item in items) else ())
+    return Tools(found, (IMAGE_TOOL,) if any(item.type == _IMAGE for item in items) else ())
 
 
 def _read_usage(counts: Counts) -> dict[str, Decimal]:
@@ -75,13 +88,13 @@ def _count_items(items: list[OutputItem], answer: AnswerPart) -> dict[str, Decim
     """Return what the items of a Responses API answer tell; a failed search is not charged."""
     done = [item for item in items if item.status != "failed"]
     counted: dict[str, Decimal] = {}
-    if any(item.type == "web_search_call" for item in done):
+    if any(item.type == _SEARCH for item in done):
         billed = find_number(open_search_usage(answer.tool_usage).num_requests)
         counted[units.WEB_SEARCHES] = billed or Decimal(sum(map(_is_search, done)))
-    file_searches = sum(item.type == "file_search_call" for item in done)
+    file_searches = sum(item.type == _FILE_SEARCH for item in done)
     if file_searches:
         counted[units.FILE_SEARCHES] = Decimal(file_searches)
-    containers = {item.container_id for item in done if item.type == "code_interpreter_call"}
+    containers = {item.container_id for item in done if item.type == _CODE}
     if containers:
         counted[units.CODE_SESSIONS] = ZERO if _had_container(answer) else Decimal(len(containers))
     return counted
@@ -89,7 +102,7 @@ def _count_items(items: list[OutputItem], answer: AnswerPart) -> dict[str, Decim
 
 def _is_search(item: OutputItem) -> bool:
     """Return whether the item is a web search; opening a page that was found is none."""
-    return item.type == "web_search_call" and (item.action is None or item.action.type in (None, "search"))
+    return item.type == _SEARCH and (item.action is None or item.action.type in (None, "search"))
 
 
 def _had_container(answer: AnswerPart) -> bool:
