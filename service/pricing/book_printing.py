@@ -10,7 +10,7 @@ from rich.table import Table
 
 from service.kit.money import format_amount
 from service.pricing.book_diff import BookDiff
-from service.pricing.book_report import shown_value
+from service.pricing.book_report import clean_text, shown_value
 from service.pricing.cost_map import ImportReport
 from service.pricing.import_guard import BookWarning, Objection
 from service.pricing.map_entry import MapEntry
@@ -42,7 +42,7 @@ def print_judgement(objections: Sequence[Objection], warnings: Sequence[BookWarn
     if warnings:
         table = _table(f"{len(warnings):,} to look at", "model", "value", "what")
         for warning in warnings[:rows]:
-            table.add_row(escape(warning.model), warning.name or "", f"{warning.code}: {escape(warning.detail)}")
+            table.add_row(escape(warning.model), _text(warning.name or ""), f"{warning.code}: {escape(warning.detail)}")
         _print_table(console, table, len(warnings), rows)
     for objection in objections:
         console.print(f"[bold red]not accepted unasked:[/] {objection.detail}", highlight=False)
@@ -64,7 +64,7 @@ def print_report(report: ImportReport) -> None:
     if report.not_understood_keys:
         console.print("not understood, and no part of any price:")
         for key, count in report.not_understood_keys.items():
-            console.print(f"  {escape(key)}: {count}")
+            console.print(f"  {_text(key)}: {count}")
 
 
 def print_imports(rows: Sequence[ImportRow], in_force: ImportRow | None) -> None:
@@ -137,7 +137,7 @@ def _print_changes(console: Console, diff: BookDiff, rows: int) -> None:
         relative = value.relative_change
         table.add_row(
             escape(model),
-            escape(value.name),
+            _text(value.name),
             escape(shown_value(value.old) or "-"),
             escape(shown_value(value.new) or "-"),
             "" if relative is None else f"{Decimal(relative) * 100:+.4g} %",
@@ -156,6 +156,10 @@ def _print_table(console: Console, table: Table, of: int, rows: int) -> None:
     console.print(table)
     if of > rows:
         console.print(f"… and {of - rows:,} more (--rows)", highlight=False)
+
+
+def _text(text: str) -> str:
+    return escape(clean_text(text))
 
 
 def _instant(instant: datetime) -> str:

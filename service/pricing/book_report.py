@@ -83,7 +83,7 @@ def report_on(
         removed=_listed(diff.removed),
         changed=listed_changes(diff.changed),
         unchanged_models=diff.unchanged,
-        warnings=ListedWarnings(len(warnings), list(warnings[:LISTED_MODELS])),
+        warnings=ListedWarnings(len(warnings), [_clean_warning(warning) for warning in warnings[:LISTED_MODELS]]),
     )
 
 
@@ -97,7 +97,14 @@ def shown_value(value: Decimal | str | None) -> str | None:
     """Return a value of a map as text."""
     if isinstance(value, Decimal):
         return format_amount(value)
-    return None if value is None else bounded_text(value)
+    return None if value is None else clean_text(value)
+
+
+def clean_text(text: str) -> str:
+    """Return what somebody wrote into a map, fit for a table and a terminal: bounded, without control characters."""
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return bounded_text(text)
 
 
 def _listed(models: Collection[str]) -> ListedModels:
@@ -107,7 +114,7 @@ def _listed(models: Collection[str]) -> ListedModels:
 def _listed_values(values: Sequence[ValueChange]) -> list[ListedValue]:
     return [
         ListedValue(
-            name=bounded_text(value.name),
+            name=clean_text(value.name),
             old=shown_value(value.old),
             new=shown_value(value.new),
             relative_change=value.relative_change,
@@ -116,11 +123,20 @@ def _listed_values(values: Sequence[ValueChange]) -> list[ListedValue]:
     ]
 
 
+def _clean_warning(warning: BookWarning) -> BookWarning:
+    if warning.name is None:
+        return warning
+    return msgspec.structs.replace(warning, name=clean_text(warning.name))
+
+
 def _bounded_content(content: ImportReport) -> ImportReport:
     """Keys of a map are whatever somebody wrote; a map of ours has some 150 that are about prices."""
     return msgspec.structs.replace(
         content,
-        not_understood_keys={
-            bounded_text(key): count for key, count in sorted(content.not_understood_keys.items())[:_LISTED_KEYS]
-        },
+        understood_keys=_bounded_counts(content.understood_keys),
+        not_understood_keys=_bounded_counts(content.not_understood_keys),
     )
+
+
+def _bounded_counts(counts: dict[str, int]) -> dict[str, int]:
+    return {clean_text(key): count for key, count in sorted(counts.items())[:_LISTED_KEYS]}
