@@ -93,7 +93,8 @@ def read_texts(
 ) -> Texts:
     """Return all texts, refusing one that is absurdly long."""
     values = (
-        payload.id,
+        # By itself: ids of the Responses API are long, which must not make all others be looked at one by one.
+        read_text(payload.id, "id"),
         payload.litellm_call_id,
         payload.trace_id,
         # The gateway nearly always writes it, empty.
