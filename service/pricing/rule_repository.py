@@ -31,7 +31,10 @@ SELECT {_COLUMNS} FROM {_IN_USE} AND kind = %(kind)s
 ORDER BY rule_id
 LIMIT %(limit)s
 """
-_COUNT = f"SELECT count(*) AS count FROM {_IN_USE} AND kind = %(kind)s"
+_COUNT = f"""
+SELECT count(*) AS rules, COALESCE(sum(length(match::text) - length(replace(match::text, '*', ''))), 0) AS stars
+FROM {_IN_USE} AND kind = %(kind)s
+"""
 # The time of the statement, not of the transaction: that began before the wait for the tenant's lock.
 _NOW = "SELECT clock_timestamp() AS now"
 _INSERT = f"""
@@ -96,10 +99,10 @@ async def list_rules(
     return [_rule_row(row) for row in await _fetch_all(connection, _LIST, parameters)]
 
 
-async def count_rules(connection: AsyncConnection[Any], tenant_id: str, kind: RuleKind) -> int:
-    """Return how many rules of a kind there are."""
+async def count_rules(connection: AsyncConnection[Any], tenant_id: str, kind: RuleKind) -> tuple[int, int]:
+    """Return how many rules of a kind there are, and how many "*" are in their matches."""
     [row] = await _fetch_all(connection, _COUNT, {"tenant_id": tenant_id, "kind": kind})
-    return int(row["count"])
+    return int(row["rules"]), int(row["stars"])
 
 
 async def read_now(connection: AsyncConnection[Any]) -> datetime:

@@ -25,6 +25,8 @@ from service.pricing.rule_terms import RuleKind, Terms
 from service.pricing.rules import PriceRule
 
 MAX_RULES: Final = 1_000
+# No index finds patterns: each is tried on every name of a model that was not seen before.
+MAX_STARS: Final = 2_000
 
 # `ConfigStore.change`: one transaction under the tenant's fence, yielding (connection, the new config_version).
 ConfigChange = Callable[[str], AbstractAsyncContextManager[tuple[AsyncConnection[Any], int]]]
@@ -63,9 +65,7 @@ class PriceRuleService:
     async def declare(self, tenant_id: str, draft: RuleDraft, author: str) -> RuleRow:
         """Declare a rule. Raises InvalidInput for dates out of order, StateConflict when there are too many rules."""
         async with self._change(tenant_id) as (connection, _):
-            if await rule_repository.count_rules(connection, tenant_id, draft.kind) >= MAX_RULES:
-                detail = f"A tenant has at most {MAX_RULES} of these; delete those that have ended."
-                raise StateConflict(detail, code="too_many_rules")
+            _refuse_more(*await rule_repository.count_rules(connection, tenant_id, draft.kind))
             now = await rule_repository.read_now(connection)
             rule = _rule(draft, now)
             row = await rule_repository.insert_rule(
@@ -81,6 +81,15 @@ class PriceRuleService:
             if row is None:
                 raise NotFound(f"There is no {_SUBJECTS[kind].replace('_', ' ')} with the id {rule_id}.")
             await _record(connection, tenant_id, author, "deleted", row)
+
+
+def _refuse_more(rules: int, stars: int) -> None:
+    if rules >= MAX_RULES:
+        detail = f"A tenant has at most {MAX_RULES} of these; delete those that have ended."
+        raise StateConflict(detail, code="too_many_rules")
+    if stars >= MAX_STARS:
+        detail = f'The matches of these hold at most {MAX_STARS} "*"; delete those that have ended.'
+        raise StateConflict(detail, code="too_many_patterns")
 
 
 def _rule(draft: RuleDraft, now: datetime) -> PriceRule:

@@ -14,7 +14,7 @@ import msgspec
 
 from service.identity.call import Values, call_names
 from service.identity.candidates import CandidateIndex, Filing, file_match
-from service.identity.conditions import Match
+from service.identity.conditions import Condition, Match
 from service.identity.dimensions import PEOPLE, Dimensions
 from service.identity.models import ModelIdentity
 from service.pricing.rule_match import CALL_TYPE, MODE, MODEL, PRICE_KEY
@@ -84,7 +84,7 @@ class MatchedRule(msgspec.Struct, Generic[T], frozen=True):
 class RuleSet(Generic[T]):
     """The rules of one kind, each looked at from the least to the most specific."""
 
-    __slots__ = ("_filed", "_read", "_remembered", "rules")
+    __slots__ = ("_filed", "_patterned", "_patterns", "_read", "_remembered", "rules")
 
     def __init__(self, rules: Iterable[PriceRule], kind: type[T]) -> None:
         chosen = [MatchedRule(rule, rule.terms) for rule in rules if isinstance(rule.terms, kind)]
@@ -98,6 +98,12 @@ class RuleSet(Generic[T]):
         paths = sorted({path for dimension in dimensions for path in _PATHS[dimension]})
         self._read = attrgetter(*paths) if paths else None
         self._remembered: dict[Any, tuple[MatchedRule[T], ...]] = {}
+        self._patterns: dict[str, list[tuple[int, Condition]]] = {}
+        for number, matched in enumerate(self.rules):
+            for condition in matched.rule.match:
+                if condition.kind == "pattern":
+                    self._patterns.setdefault(condition.dimension, []).append((number, condition))
+        self._patterned: dict[tuple[str, tuple[str, ...]], frozenset[int]] = {}
 
     def __len__(self) -> int:
         return len(self.rules)
@@ -121,9 +127,25 @@ class RuleSet(Generic[T]):
         numbers = {
             number
             for number, filing in self._filed.find(values)
-            if all(condition.holds(values.get(condition.dimension, ())) for condition in filing.unproved)
+            if all(self._holds(number, condition, values) for condition in filing.unproved)
         }
         return tuple(self.rules[number] for number in sorted(numbers))
+
+    def _holds(self, number: int, condition: Condition, values: Values) -> bool:
+        found = values.get(condition.dimension, ())
+        if condition.kind != "pattern":
+            return condition.holds(found)
+        return number in self._matching_patterns(condition.dimension, found)
+
+    def _matching_patterns(self, dimension: str, values: tuple[str, ...]) -> frozenset[int]:
+        """Return the rules whose pattern of a dimension holds: remembered, for other dimensions change more often."""
+        numbers = self._patterned.get((dimension, values))
+        if numbers is None:
+            numbers = frozenset(number for number, pattern in self._patterns[dimension] if pattern.holds(values))
+            if len(self._patterned) >= _MAX_REMEMBERED:
+                self._patterned.clear()
+            self._patterned[dimension, values] = numbers
+        return numbers
 
 
 class PricingRules:

@@ -246,6 +246,15 @@ async def test_there_is_a_bound_to_the_number_of_rules(world: World, kind: str, 
 
 
 @every_kind
+async def test_there_is_a_bound_to_the_number_of_patterns(world: World, kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rule_service, "MAX_STARS", 3)
+    for _ in range(2):
+        await declare(world, kind, **KINDS[kind], match={"model": ["*a*", "b"]})
+    refused = await declare(world, kind, **KINDS[kind], expect=409)
+    assert refused["code"] == "too_many_patterns"
+
+
+@every_kind
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

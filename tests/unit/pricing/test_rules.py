@@ -170,6 +170,16 @@ def test_the_memory_of_calls_is_bounded(monkeypatch: pytest.MonkeyPatch):
         assert len(rules.fees._remembered) <= 3
 
 
+def test_the_memory_of_patterns_is_bounded_and_tells_names_apart(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rules_module, "_MAX_REMEMBERED", 3)
+    rules = rules_of(fee({"model": "m-1*", "user": "*"}), fee({"deployment": "d-*", "model": "m-2*"}))
+    for number in (*range(10), 1, 2, 1):
+        deployment = "d-x" if number % 2 == 0 else "m-2"
+        call = a_call(f"m-{number}", user=f"u{number}", deployment=deployment)
+        assert len(rules.fees.in_force(call)) == (number in (1, 2))
+        assert len(rules.fees._patterned) <= 3
+
+
 def test_rules_without_conditions_remember_one_thing():
     rules = rules_of(fee({}))
     for number in range(3):
