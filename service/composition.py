@@ -40,6 +40,7 @@ from service.events.rerating import DraftRerating
 from service.events.service import IngestService
 from service.health.service import HealthService
 from service.identity.registry import KeyRegistry
+from service.identity.repricing_offer import OfferFinder
 from service.identity.service import AliasService, KeyService
 from service.kit.clock import monotonic
 from service.kit.repeating import Repeating
@@ -96,6 +97,7 @@ class Services:
     repricing_service: RepricingService
     spend_queries: SpendQueries
     unpriced_service: UnpricedService
+    offer_finder: OfferFinder
     divergence_queries: DivergenceQueries
     event_ingest: EventIngest
     body_limiter: BodyLimiter
@@ -160,6 +162,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             repricing_service=RepricingService(postgres, await _open_repricings(stack, shared, recorder)),
             spend_queries=SpendQueries(postgres),
             unpriced_service=unpriced,
+            offer_finder=OfferFinder(unpriced.find_offers),
             divergence_queries=DivergenceQueries(postgres, _tolerance(settings)),
             event_ingest=ingest,
             body_limiter=BodyLimiter(settings.http.max_in_flight_bytes),
@@ -275,7 +278,7 @@ def _build_ingest(settings: Settings, shared: _Shared, holds: HoldStore, recorde
 
 
 def _tolerance(settings: Settings) -> Tolerance:
-    return Tolerance(ratio=settings.pricing.divergence_tolerance_percent.scaleb(-2))
+    return Tolerance(ratio=settings.prices.divergence_tolerance_percent.scaleb(-2))
 
 
 async def _started(stack: AsyncExitStack, worker: _Runner) -> _Runner:

@@ -132,18 +132,8 @@ class CheckSettings(BaseSettings):
     )
 
 
-class PricingSettings(BaseSettings):
-    """What is told about prices."""
-
-    model_config = _group("TALLYGATE_PRICING_")
-
-    divergence_tolerance_percent: Decimal = Field(
-        Decimal(1), ge=0, le=1_000, description="a gateway's figure diverges when it is further from our cost than this"
-    )
-
-
 class PricesSettings(BaseSettings):
-    """Where newer prices come from."""
+    """Where newer prices come from, and when they differ from gateways' own."""
 
     model_config = _group("TALLYGATE_PRICES_")
 
@@ -155,6 +145,9 @@ class PricesSettings(BaseSettings):
     download_timeout_seconds: int = Field(60, ge=1, le=600, description="longest download of a cost map")
     allow_private_addresses: bool = Field(
         default=False, description="download cost maps also from private and loopback addresses, and by plain http"
+    )
+    divergence_tolerance_percent: Decimal = Field(
+        Decimal(1), ge=0, le=1_000, description="a gateway's figure diverges when it is further from our cost than this"
     )
 
     @property
@@ -186,7 +179,6 @@ class Settings(BaseModel):
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     checks: CheckSettings = Field(default_factory=CheckSettings)
     prices: PricesSettings = Field(default_factory=PricesSettings)
-    pricing: PricingSettings = Field(default_factory=PricingSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
 
     @property

@@ -9,16 +9,18 @@ from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 
 from service.access.guards import requires
 from service.access.tokens import Caller
+from service.identity.repricing_offer import OfferFinder
 from service.identity.schemas import (
     AliasList,
     AliasRequest,
-    AliasView,
+    DeclaredAlias,
     KeyList,
     KeyRequest,
     KeyView,
     alias_view,
     checked_api_key,
     checked_text,
+    declared_alias,
     key_view,
 )
 from service.identity.service import AliasService, KeyService
@@ -52,9 +54,14 @@ class AliasController(Controller):
         data: JSONBody[AliasRequest],
         caller: NamedDependency[Caller],
         alias_service: NamedDependency[AliasService],
-    ) -> AliasView:
-        """Declare an alias: checks and events that occur from now on follow, recorded charges stay as they are."""
-        return alias_view(await alias_service.declare(caller.tenant_id, data.to_rule(), author=caller.author))
+        offer_finder: NamedDependency[OfferFinder],
+    ) -> DeclaredAlias:
+        """Declare an alias: checks and events that occur from now on follow, recorded charges stay as they are.
+
+        What had no price for want of it is offered for repricing.
+        """
+        row = await alias_service.declare(caller.tenant_id, data.to_rule(), author=caller.author)
+        return declared_alias(row, await offer_finder.find(caller.tenant_id))
 
     @get(
         guards=[requires("read")],

@@ -12,6 +12,7 @@ from service.identity.dimensions import clean_value, is_plain_key
 from service.identity.known_key import KeyFacts, KnownKey
 from service.identity.names import clean_name
 from service.identity.repository import AliasRow
+from service.identity.repricing_offer import RepricingOffer
 from service.kit.text import stripped_text
 
 MAX_TEXT = 256
@@ -51,6 +52,12 @@ class AliasView(msgspec.Struct, kw_only=True):
     effective_from: datetime
     effective_to: datetime | None
     created_at: datetime
+
+
+class DeclaredAlias(AliasView, kw_only=True):
+    """An alias just declared; `repricing_offers`: charges without a price that have one by now (null = not known)."""
+
+    repricing_offers: list[RepricingOffer] | None
 
 
 class AliasList(msgspec.Struct):
@@ -140,6 +147,11 @@ def alias_view(row: AliasRow) -> AliasView:
         effective_to=row.effective_to,
         created_at=row.created_at,
     )
+
+
+def declared_alias(row: AliasRow, offers: list[RepricingOffer] | None) -> DeclaredAlias:
+    """Return an alias just declared for the wire."""
+    return DeclaredAlias(**msgspec.structs.asdict(alias_view(row)), repricing_offers=offers)
 
 
 def key_view(known: KnownKey) -> KeyView:

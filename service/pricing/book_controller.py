@@ -16,6 +16,7 @@ from litestar.params import FromPath, QueryParameter
 from service.access.guards import requires
 from service.access.tokens import Caller
 from service.errors import Forbidden, InvalidInput, MalformedBody
+from service.identity.repricing_offer import OfferFinder
 from service.kit import clock
 from service.kit.body import BodyCollector, is_gzip
 from service.kit.instants import checked_instant, parse_instant
@@ -122,6 +123,7 @@ class PriceBookController(Controller):
         caller: NamedDependency[Caller],
         price_book_importer: NamedDependency[PriceBookImporter],
         map_downloader: NamedDependency[MapDownloader],
+        offer_finder: NamedDependency[OfferFinder],
         effective_from: _From = None,
         dry_run: _DryRun = False,
         accept: _Accept = None,
@@ -148,8 +150,10 @@ class PriceBookController(Controller):
         if source is not None:
             text, origin = await map_downloader.fetch(source.url), shown_url(source.url)
         answer = await price_book_importer.run(order, text, origin)
-        status = 201 if answer.outcome == "imported" else 200
-        return Response(import_view(answer, order.tenant_id), status_code=status)
+        if answer.outcome != "imported":
+            return Response(import_view(answer, order.tenant_id, []), status_code=200)
+        offers = await offer_finder.find(caller.tenant_id)
+        return Response(import_view(answer, order.tenant_id, offers), status_code=201)
 
     @get(
         guards=[requires("read")],

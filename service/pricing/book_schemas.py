@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from service.identity.repricing_offer import RepricingOffer
 from service.kit.money import format_amount
 from service.pricing.book_import import Comparison, ImportAnswer
 from service.pricing.book_reading import PricePage
@@ -35,7 +36,8 @@ class ImportView(msgspec.Struct, kw_only=True):
 
     `effective_to`: when another version that is known already replaces it. `objections`: why it is not accepted unless
     `accept` names its version. `repriceable`: what was priced by another book before, to be given to
-    `POST /v1/repricings`. `is_known_everywhere` false: some process may go on with the former prices for some seconds.
+    `POST /v1/repricings`; `repricing_offers`: what of it had no price and has one now (null = not known).
+    `is_known_everywhere` false: some process may go on with the former prices for some seconds.
     """
 
     outcome: Literal["imported", "unchanged", "compared"]
@@ -47,6 +49,7 @@ class ImportView(msgspec.Struct, kw_only=True):
     imported_at: datetime | None
     is_known_everywhere: bool
     repriceable: InstantRange | None
+    repricing_offers: list[RepricingOffer] | None
     objections: list[Objection]
     report: BookReport
 
@@ -110,7 +113,7 @@ def scope_of(tenant_id: str) -> Scope:
     return "installation" if tenant_id == SHARED else "tenant"
 
 
-def import_view(answer: ImportAnswer, tenant_id: str) -> ImportView:
+def import_view(answer: ImportAnswer, tenant_id: str, offers: list[RepricingOffer] | None) -> ImportView:
     """Return what became of a map for the wire."""
     comparison: Comparison = answer.comparison
     repriceable = answer.repriceable_range
@@ -124,6 +127,7 @@ def import_view(answer: ImportAnswer, tenant_id: str) -> ImportView:
         imported_at=answer.imported_at,
         is_known_everywhere=answer.is_known_everywhere,
         repriceable=None if repriceable is None else InstantRange(*repriceable),
+        repricing_offers=offers,
         objections=list(comparison.objections),
         report=answer.report,
     )

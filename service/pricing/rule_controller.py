@@ -9,10 +9,12 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from service.access.guards import requires
 from service.access.tokens import Caller
+from service.identity.repricing_offer import OfferFinder
 from service.kit.instants import checked_instant
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
 from service.pricing.rule_repository import RuleRow
 from service.pricing.rule_schemas import (
+    DeclaredOverride,
     DiscountList,
     DiscountRequest,
     DiscountView,
@@ -21,7 +23,7 @@ from service.pricing.rule_schemas import (
     FeeView,
     OverrideList,
     OverrideRequest,
-    OverrideView,
+    declared_override,
     discount_view,
     fee_view,
     override_view,
@@ -55,10 +57,14 @@ class PriceOverrideController(Controller):
         data: JSONBody[OverrideRequest],
         caller: NamedDependency[Caller],
         price_rule_service: NamedDependency[PriceRuleService],
-    ) -> OverrideView:
-        """Declare an override: calls made while it holds follow at once, recorded charges stay as they are."""
+        offer_finder: NamedDependency[OfferFinder],
+    ) -> DeclaredOverride:
+        """Declare an override: calls made while it holds follow at once, recorded charges stay as they are.
+
+        What had no price for want of it is offered for repricing.
+        """
         row = await price_rule_service.declare(caller.tenant_id, data.to_draft(), caller.author)
-        return override_view(row)
+        return declared_override(row, await offer_finder.find(caller.tenant_id))
 
     @get(
         guards=[requires("read")],

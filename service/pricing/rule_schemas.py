@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from service.errors import InvalidInput
 from service.identity.conditions import match_document
+from service.identity.repricing_offer import RepricingOffer
 from service.kit.text import stripped_text
 from service.pricing.rule_match import parse_rule_match
 from service.pricing.rule_repository import RuleRow
@@ -106,6 +107,12 @@ class OverrideView(_RuleView, kw_only=True):
     replace: bool
 
 
+class DeclaredOverride(OverrideView, kw_only=True):
+    """An override just declared; `repricing_offers`: charges without a price that have one now (null = not known)."""
+
+    repricing_offers: list[RepricingOffer] | None
+
+
 class FeeView(_RuleView, kw_only=True):
     """A declared fee."""
 
@@ -146,6 +153,11 @@ class DiscountList(msgspec.Struct):
 def override_view(row: RuleRow) -> OverrideView:
     """Return an override for the wire."""
     return OverrideView(**_fields(row))
+
+
+def declared_override(row: RuleRow, offers: list[RepricingOffer] | None) -> DeclaredOverride:
+    """Return an override just declared for the wire."""
+    return DeclaredOverride(**_fields(row), repricing_offers=offers)
 
 
 def fee_view(row: RuleRow) -> FeeView:

@@ -28,7 +28,8 @@ class PriceJudge:
         """Return of each charge whether it would have a price of ours. Raises Unavailable."""
         if not charge_ids:
             return []
-        config = await self._configs.get(tenant_id)
+        # As committed now: whoever declared something asks before this process has heard of it.
+        config = await self._configs.reload(tenant_id)
         rows = await read_samples(self._pool, tenant_id, charge_ids)
         priced = {row["charge_id"] for row in rows if self._is_priced(row, config)}
         return [charge_id in priced for charge_id in charge_ids]

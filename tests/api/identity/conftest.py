@@ -20,6 +20,7 @@ from service.config.service import ConfigStore
 from service.db.pools import Pools
 from service.identity.controller import AliasController, KeyController
 from service.identity.registry import KeyRegistry
+from service.identity.repricing_offer import OfferFinder, RepricingOffer
 from service.identity.service import AliasService, KeyService
 from service.problems import problem_handlers
 from tests.app_client import running_client
@@ -31,6 +32,11 @@ class Services:
     alias_service: AliasService
     key_service: KeyService
     key_registry: KeyRegistry
+    offer_finder: OfferFinder
+
+
+async def nothing_is_offered(_: str) -> list[RepricingOffer]:
+    return []
 
 
 def make_app(services: Services) -> Litestar:
@@ -56,7 +62,11 @@ async def services(pools: Pools) -> AsyncIterator[Services]:
     registry = KeyRegistry(pools.postgres)
     store = ConfigStore(pools.postgres, ConfigFence(pools.redis))
     yield Services(
-        directory, AliasService(pools.postgres, store.change), KeyService(pools.postgres, registry), registry
+        directory,
+        AliasService(pools.postgres, store.change),
+        KeyService(pools.postgres, registry),
+        registry,
+        OfferFinder(nothing_is_offered),
     )
     await registry.close()
     await directory.close()
