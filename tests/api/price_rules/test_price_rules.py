@@ -395,3 +395,27 @@ async def test_without_its_entry_no_change_happens(world: World, kind: str, monk
     await declare(world, kind, **KINDS[kind], expect=500)
     await world.call("DELETE", f"/v1/{kind}/{made['id']}", expect=500)
     assert (await world.call("GET", f"/v1/{kind}"))[LISTS[kind]] == [made]
+
+
+async def test_what_rules_remember_outlives_changes_of_anything_else(world: World):
+    made = await declare(world, "fees")
+    configs = world.services.config_store
+    rules = (await configs.get(world.tenant_id)).pricing_rules
+    await world.call("POST", "/v1/aliases", json={"alias": "a", "model": MODEL}, expect=201)
+    assert (await configs.get(world.tenant_id)).pricing_rules is rules
+    await declare(world, "fees")
+    changed = (await configs.get(world.tenant_id)).pricing_rules
+    assert len(changed.rule_ids) == 2
+    await world.call("DELETE", f"/v1/fees/{made['id']}", expect=204)
+    assert len((await configs.get(world.tenant_id)).pricing_rules.rule_ids) == 1
+
+
+async def test_a_change_of_settings_is_in_force_for_an_event_of_a_process_that_has_not_heard_of_it(
+    world: World, deaf_process: httpx.AsyncClient
+):
+    there = World(world.services, deaf_process, world.tenant_id)
+    there.headers = world.headers
+    unknown = {"model": "house-model", "model_group": "house", "custom_llm_provider": "hosted_vllm"}
+    assert (await charge_of(there, **unknown))["assumed_usd"] == "0.0075"
+    await world.call("PATCH", "/v1/settings", json={"fallback_input_usd_per_million": "50"})
+    assert (await charge_of(there, **unknown))["assumed_usd"] == "0.0525"
