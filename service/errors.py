@@ -89,10 +89,11 @@ class BodyTooLarge(TallygateError):
 
 
 class TooManyRequests(TallygateError):
-    """A throttle says: not so often."""
+    """A throttle says: not so often; a second later there is room again."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     code = "too_many_requests"
+    retry_after_seconds = 1
 
 
 class Unavailable(TallygateError):

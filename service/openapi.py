@@ -39,7 +39,20 @@ def openapi_config() -> OpenAPIConfig:
         version=metadata.version("tallygate"),
         description=_DESCRIPTION,
         servers=[Server(url="/")],
-        components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(type="http", scheme="bearer"),
+                "gateway": SecurityScheme(
+                    type="apiKey",
+                    name="x-tallygate-token",
+                    security_scheme_in="header",
+                    description="A gateway's token: Authorization usually is its client's.",
+                ),
+                "client_key": SecurityScheme(
+                    type="http", scheme="bearer", description="The key of an end client, as the key registry knows it."
+                ),
+            }
+        ),
         security=[{"bearer": []}],
         path="/docs",
         render_plugins=[_ReadingPage(path="/")],

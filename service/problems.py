@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import TallygateError, Unauthenticated, Unavailable, problem_details
+from service.errors import TooManyRequests as AskedTooOften
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -66,7 +67,7 @@ def problem_handlers() -> ExceptionHandlersMap:
 
 def _answer_tallygate_error(_request: Request[Any, Any, Any], error: TallygateError) -> Response[dict[str, Any]]:
     headers: dict[str, str] = {}
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | AskedTooOften):
         headers["retry-after"] = str(error.retry_after_seconds)
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"

@@ -18,10 +18,6 @@ class Throttle:
         self._most_names = most_names
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # permits left, and when that was so
 
-    def admits(self, name: str) -> bool:
-        """Tell whether a permit is left."""
-        return self._left(name) >= 1
-
     def take(self, name: str) -> bool:
         """Take a permit; tell whether there was one."""
         left = self._left(name)

@@ -26,6 +26,15 @@ def test_every_operation_has_an_id_a_summary_and_problem_documents_for_what_it_r
                 assert "application/problem+json" in response["content"], f"{method} {path} {status}"
 
 
+def test_every_way_to_prove_oneself_is_described():
+    document = yaml.safe_load(openapi_yaml(create_app()))
+    described = document["components"]["securitySchemes"]
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    named = {name for operation in operations for way in operation.get("security", []) for name in way}
+    assert named <= set(described)
+    assert {"gateway", "client_key"} <= named
+
+
 def _stops_a_call(path: str, response: dict[str, Any]) -> bool:
     """A denial is no problem of its caller's: it has the shape end clients know, or, for nginx, headers alone."""
     schema = response.get("content", {}).get("application/json", {}).get("schema", {})

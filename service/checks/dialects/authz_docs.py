@@ -5,6 +5,8 @@ from typing import Any, Final
 from service.checks.body_docs import inline_schema
 from service.checks.dialects.schemas import StoppedAnswer
 
+GATEWAY_SECURITY: Final[list[dict[str, list[str]]]] = [{"gateway": []}, {"bearer": []}]
+
 _STOPPED: Final = {"application/json": {"schema": inline_schema(StoppedAnswer)}}
 _DESCRIPTION: Final = """\
 Decides a request of an end client that a gateway passes on, whatever its method and path: Envoy's ext_authz over HTTP,
@@ -29,8 +31,8 @@ def _operation(method: str) -> dict[str, Any]:
         "operationId": f"authorize_{method}",
         "parameters": [
             {"name": "path", "in": "path", "required": True, "schema": {"type": "string"}},
-            {"name": "x-tallygate-token", "in": "header", "required": False, "schema": {"type": "string"}},
         ],
+        "security": GATEWAY_SECURITY,
         "responses": {
             status: {"description": description} | ({} if status == "200" else {"content": _STOPPED})
             for status, description in _RESPONSES.items()

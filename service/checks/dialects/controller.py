@@ -14,6 +14,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from service.access.tokens import Caller
 from service.checks.body_docs import operation_with_body
 from service.checks.dialects.answers import Answer, answer_of, answer_to_error, guardrail_answer, portkey_answer
+from service.checks.dialects.authz_docs import GATEWAY_SECURITY
 from service.checks.dialects.bodies import GuardrailBody, PortkeyBody, read_guardrail, read_portkey
 from service.checks.dialects.client_headers import Headers
 from service.checks.dialects.question import Question
@@ -38,6 +39,7 @@ class DialectController(Controller):
 
     path = "/v1/check"
     tags = ("checks",)
+    security = GATEWAY_SECURITY
 
     @get(
         "/nginx",

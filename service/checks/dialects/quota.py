@@ -4,6 +4,7 @@ Guarantees: nobody learns anything of a key they cannot show in plain; guesses a
 budgets that are not the key's own no more is told than the tenant's `deny_detail` allows. Nothing is held.
 """
 
+from collections import OrderedDict
 from decimal import Decimal
 from uuid import UUID
 
@@ -26,7 +27,8 @@ from service.kit.clock import monotonic
 from service.kit.throttle import Throttle
 
 _ASKS_PER_SECOND, _ASKS_AT_ONCE = 2.0, 10
-_GUESSES_PER_SECOND, _GUESSES_AT_ONCE = 1.0, 20
+_GUESSES_PER_SECOND, _GUESSES_AT_ONCE = 5.0, 50
+_MOST_KNOWN = 10_000
 _NO_TOKEN = UUID(int=0)
 
 
@@ -38,6 +40,8 @@ class QuotaService:
         self._keys = keys
         self._asks = Throttle(monotonic, per_second=_ASKS_PER_SECOND, burst=_ASKS_AT_ONCE)
         self._guesses = Throttle(monotonic, per_second=_GUESSES_PER_SECOND, burst=_GUESSES_AT_ONCE)
+        # Those that were found lately: who guesses from the same address, behind one proxy, does not stop them.
+        self._known: OrderedDict[str, None] = OrderedDict()
 
     async def get(
         self, api_key: str, *, asked_from: str, tenant_id: str | None = None, model: str | None = None
@@ -46,9 +50,11 @@ class QuotaService:
 
         Raises Unauthenticated, Forbidden (`key_blocked`), StateConflict (`ambiguous_key`), TooManyRequests.
         """
-        if not self._guesses.admits(asked_from) or not self._asks.take(api_key):
+        is_known = api_key in self._known
+        if not self._asks.take(api_key) or not (is_known or self._guesses.take(asked_from)):
             raise TooManyRequests("Ask less often.")
-        owner, known = await self._find_owner(api_key, tenant_id, asked_from)
+        owner, known = await self._find_owner(api_key, tenant_id)
+        self._remember(api_key)
         if known.is_blocked:
             raise Forbidden("This key is blocked.", code="key_blocked")
         caller = Caller(tenant_id=owner, token_id=_NO_TOKEN, name="a client key", roles=frozenset())
@@ -65,14 +71,20 @@ class QuotaService:
             ],
         )
 
-    async def _find_owner(self, api_key: str, tenant_id: str | None, asked_from: str) -> tuple[str, KnownKey]:
+    async def _find_owner(self, api_key: str, tenant_id: str | None) -> tuple[str, KnownKey]:
         owners = await self._keys.find_owners(api_key, tenant_id=tenant_id, most=2)
         if not owners:
-            self._guesses.take(asked_from)
+            self._known.pop(api_key, None)
             raise Unauthenticated("This key is not known.")
         if len(owners) > 1:
             raise StateConflict("More than one tenant knows this key: name yours (?tenant=).", code="ambiguous_key")
         return owners[0]
+
+    def _remember(self, api_key: str) -> None:
+        self._known[api_key] = None
+        self._known.move_to_end(api_key)
+        if len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
 
 
 def _question(api_key: str, model: str | None) -> CheckRequest:
