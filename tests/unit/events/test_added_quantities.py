@@ -162,7 +162,24 @@ def test_a_strange_quantity_of_a_usage_object_is_refused_by_its_path(path: str, 
 
 
 @pytest.mark.parametrize(
-    "value", ["-1", "1e400", "1e999", '"many"', "true", "[]", "{}", "null", '""', "1e-41", '"-3"', "NaN"]
+    "value",
+    [
+        "-1",
+        "1e400",
+        "1e999",
+        "1e-300",
+        "1e13",
+        f'"{"1" * 70}"',
+        '"many"',
+        "true",
+        "[]",
+        "{}",
+        "null",
+        '""',
+        "1e-41",
+        '"-3"',
+        "NaN",
+    ],
 )
 @pytest.mark.parametrize(
     ("call_type", "path"),

@@ -277,3 +277,11 @@ def test_a_tool_without_a_price_is_free(metadata: dict[str, Any]):
 def test_the_cost_info_of_a_tool_says_nothing_of_other_calls():
     info = {"mcp_tool_call_metadata": {"name": "x", "mcp_server_cost_info": {"default_cost_per_query": 1}}}
     assert not read_call("acompletion", TOKENS, metadata=info, response_cost=0.0).reported.total_usd
+
+
+@pytest.mark.parametrize("length", [20, 300])
+def test_the_model_of_an_answer_is_read_whatever_its_length(length: int):
+    found = read_call("acompletion", TOKENS, response={"model": "m" * length}).models.response_model
+    assert found is not None
+    assert found.startswith("m" * 20)
+    assert len(found) <= 256

@@ -12,7 +12,8 @@ from service.events.litellm import LITELLM, read_event
 from service.events.litellm_payload import Payload
 from service.events.problems import EVENT_MISSING
 from service.events.quarantine import quarantined_element
-from service.events.usage_event import EventProblem
+from service.events.usage_event import EventProblem, UsageEvent
+from service.kit.clock import utc_now
 from tests.builders import CAPTURED_RECEIVED_AT, a_litellm_event, captured_body
 
 PROBLEM = EventProblem(code="invalid_field", detail="x")
@@ -54,6 +55,70 @@ def test_a_document_tells_the_same_event_and_no_secrets(name: str):
             assert read_event(again, received_at=CAPTURED_RECEIVED_AT) == read_event(
                 payload, received_at=CAPTURED_RECEIVED_AT
             )
+
+
+MEASURED: list[dict[str, Any]] = [
+    {"tallygate": {"quantities": {"input_characters": 47, "output_audio_seconds": "3.25"}}, "call_type": "aspeech"},
+    {"call_type": "asearch", "model_parameters": {"query": ["secret a", "secret b"], "max_results": 30}},
+    {"call_type": "asearch", "model_parameters": {"query": "secret"}},
+    {"call_type": "aocr", "response": {"pages": [{"markdown": "secret"}] * 100}},
+    {"call_type": "aimage_generation", "response": {"data": [{"b64_json": "secret"}, {}], "size": "1024x1024"}},
+    {
+        "call_type": "call_mcp_tool",
+        "response_cost": 0.0,
+        "metadata": {
+            "mcp_tool_call_metadata": {
+                "name": "search",
+                "arguments": {"q": "secret"},
+                "result": "secret",
+                "mcp_server_cost_info": {"tool_name_to_cost_per_query": {"search": 0.025, "other": None}},
+            }
+        },
+    },
+    {"guardrail_information": [{"guardrail_usage": {"topicPolicyUnits": 2}, "guardrail_response": "secret"}]},
+    {
+        "call_type": "aresponses",
+        "response": {
+            "output": [
+                {"type": "web_search_call", "action": {"type": "search", "query": "secret"}},
+                {"type": "code_interpreter_call", "container_id": "cntr_1", "code": "secret"},
+                {"type": "message", "content": [{"text": "secret"}]},
+            ],
+            "tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["secret"]}}],
+        },
+        "standard_built_in_tools_params": {"web_search_options": {"search_context_size": "low", "x": "secret"}},
+    },
+    {
+        "call_type": "_arealtime",
+        "response": {
+            "results": [
+                {
+                    "type": "conversation.item.input_audio_transcription.completed",
+                    "usage": {"type": "duration", "seconds": 2.5},
+                    "transcript": "secret",
+                }
+            ]
+        },
+        "metadata": {"usage_object": {}},
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+    },
+]
+
+
+@pytest.mark.parametrize("overrides", MEASURED, ids=[str(number) for number in range(len(MEASURED))])
+def test_a_document_tells_what_was_used_and_no_content(overrides: dict[str, Any]):
+    [[payload]] = list(read_elements(msgspec.json.encode(a_litellm_event() | overrides), LITELLM))
+    assert isinstance(payload, Payload)
+    event = read_event(payload, received_at=utc_now())
+    assert isinstance(event, UsageEvent), event
+    kept = declared_document(payload)
+    assert kept is not None
+    assert b"secret" not in kept
+    [[again]] = list(read_elements(kept, LITELLM))
+    assert isinstance(again, Payload)
+    assert read_event(again, received_at=utc_now()) == event
+    assert event.usage.units or event.reported.total_usd
 
 
 def test_amounts_are_kept_as_numbers_and_exactly():
