@@ -104,7 +104,7 @@ def _unused_parts(name: str, value: Any) -> Iterator[str]:
             yield from (part for part in value if part not in _PROVIDER_PARTS)
         case unit_keys.SEARCH_CONTEXT:
             yield from (part for part in value if part not in unit_keys.SEARCH_SIZES)
-        case unit_keys.SEARCH_BILLING if value not in unit_keys.SEARCH_BILLING_UNITS:
+        case unit_keys.SEARCH_BILLING if str(value) not in unit_keys.SEARCH_BILLING_UNITS:
             yield str(value)
 
 

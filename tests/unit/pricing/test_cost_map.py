@@ -49,6 +49,25 @@ def test_what_is_no_cost_map_is_refused(text: bytes):
         ({"off_peak_pricing": {"windows": []}}, "m: off_peak_pricing"),
         ({"provider_specific_entry": 5}, "m: provider_specific_entry must be an object, not 5"),
         ({"provider_specific_entry": {"us": "x"}}, "m: us must be a number, not 'x'"),
+        ({"input_cost_per_second": "x"}, "m: input_cost_per_second must be a number, not 'x'"),
+        ({"search_context_cost_per_query": 5}, "m: search_context_cost_per_query must be an object, not 5"),
+        (
+            {"search_context_cost_per_query": {"search_context_size_low": -1}},
+            "m: search_context_cost_per_query.search_context_size_low = -1 is negative",
+        ),
+        ({"guardrail_cost_per_unit": {"a": "x"}}, "m: guardrail_cost_per_unit.a must be a number, not 'x'"),
+        (
+            {"tiered_pricing": [{"max_results_range": [1], "input_cost_per_query": 1}]},
+            "m: tiered_pricing max_results_range must be [from, to], not [1]",
+        ),
+        (
+            {"tiered_pricing": [{"max_results_range": [1, 2], "input_cost_per_query": "x"}]},
+            "m: input_cost_per_query must be a number, not 'x'",
+        ),
+        (
+            {"provider_specific_entry": {"minimax_free_input_images": "x"}},
+            "m: minimax_free_input_images must be a number, not 'x'",
+        ),
         ({"regional_endpoint_uplift_multiplier": "x"}, "m: regional_endpoint_uplift_multiplier must be a number"),
     ],
 )
@@ -154,6 +173,11 @@ def test_every_price_relevant_key_that_is_not_understood_is_reported_with_its_co
         "web_search_billing_unit": 2,
     }
     assert report.not_charged_keys == {}
+
+
+def test_a_billing_unit_in_a_strange_shape_is_reported_like_an_unknown_one():
+    report = make_snapshot({"m": {"web_search_billing_unit": ["per_query"]}}, origin="", licence="")[1]
+    assert report.not_understood_keys == {"web_search_billing_unit.['per_query']": 1}
 
 
 def test_what_is_known_and_no_part_of_a_price_is_reported_with_the_reason():
