@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidInput
 from service.identity.conditions import (
+    MAX_LIST_VALUES,
     MAX_PATTERNS,
     MAX_PREFIX_CHARACTERS,
     Condition,
@@ -110,3 +111,16 @@ def test_the_hint_of_a_name_is_told():
         parse({"Models": "x"})
     with pytest.raises(InvalidInput, match="there are team, model, mode"):
         parse({"colour": "x"})
+
+
+def test_the_bounds_themselves_are_taken():
+    parse({"model": ["x*", *(str(n) for n in range(MAX_PATTERNS - 1))]})
+    parse({"model": "*" + "y" * (MAX_PREFIX_CHARACTERS - 1)})
+    parse({"model": {"prefix": "y" * MAX_PREFIX_CHARACTERS}})
+    parse({"team": [str(n) for n in range(MAX_LIST_VALUES)]})
+    with pytest.raises(InvalidInput, match="at most"):
+        parse({"team": [str(n) for n in range(MAX_LIST_VALUES + 1)]})
+
+
+def test_an_absent_value_is_written_as_null():
+    assert match_document(parse({"team": None, "mode": "*"})) == {"team": None, "mode": "*"}
