@@ -175,6 +175,11 @@ def test_every_price_relevant_key_that_is_not_understood_is_reported_with_its_co
     assert report.not_charged_keys == {}
 
 
+@pytest.mark.parametrize("unit", ["per_query", "per_request"])
+def test_both_units_by_which_searches_are_billed_are_known(unit: str):
+    assert list(not_understood({"web_search_billing_unit": unit})) == []
+
+
 def test_a_billing_unit_in_a_strange_shape_is_reported_like_an_unknown_one():
     report = make_snapshot({"m": {"web_search_billing_unit": ["per_query"]}}, origin="", licence="")[1]
     assert report.not_understood_keys == {"web_search_billing_unit.['per_query']": 1}

@@ -105,6 +105,15 @@ def test_one_hour_writes_fall_back_to_the_five_minute_rate_and_tell_the_whole_ch
     }
 
 
+def test_a_rate_by_its_second_name_holds_where_the_first_is_not_stated():
+    usage = tokens(2 * M, audio_input_tokens=M, cache_read_input_tokens=2 * M, cache_read_audio_input_tokens=M)
+    second = {"cache_creation_input_audio_token_cost": 20e-6, "input_cost_per_token_cache_hit": 0.5e-6}
+    assert usd(model(**second), usage) == {"cache_read": "0.5", "cache_read_audio": "20"}
+    first = {"cache_read_input_audio_token_cost": 0.4e-6, "cache_read_input_token_cost": 0.1e-6}
+    assert usd(model(**second, **first), usage) == {"cache_read": "0.1", "cache_read_audio": "0.4"}
+    assert usd(model(**first, **second), usage) == {"cache_read": "0.1", "cache_read_audio": "0.4"}
+
+
 def test_an_explicit_zero_is_a_rate_and_not_a_missing_one():
     # DeepSeek writes its cache for nothing.
     book = model(cache_creation_input_token_cost=0.0)

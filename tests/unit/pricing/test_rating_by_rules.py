@@ -35,6 +35,14 @@ def test_an_overridden_rate_replaces_the_lists_and_its_lines_say_so():
     assert (rating.price_key, rating.list_cost_usd) == ("m", rating.model_cost_usd)
 
 
+def test_the_names_of_several_overrides_are_told_together():
+    rules = rules_of(
+        an_override({"input_cost_per_token": "0.000003"}, name="one"),
+        an_override({"output_cost_per_token": "0.000003"}, {"price_key": "m"}, name="two"),
+    )
+    assert set(notes(by(rules, tokens(M, M))).values()) == {"override one, two"}
+
+
 @pytest.mark.parametrize(
     ("mode", "key", "unit"),
     [
