@@ -9,6 +9,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from service.access.guards import requires
 from service.access.tokens import Caller
+from service.errors import Forbidden
 from service.identity.repricing_offer import OfferFinder
 from service.kit.instants import checked_instant
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
@@ -221,7 +222,9 @@ async def _page(
     limit: str | None,
     cursor: str | None,
 ) -> tuple[list[RuleRow], str | None]:
-    """Return the rows of a page and the cursor of the next one."""
+    """Return the rows of a page and the cursor of the next one. Raises Forbidden for a token that sees a part only."""
+    if caller.scope:
+        raise Forbidden("This token shows a part of the tenant only, and rules tell what others pay.")
     size = page_limit(limit)
     instant = None if active_at is None else checked_instant(active_at, "active_at")
     after = None if cursor is None else _decode_position(cursor)

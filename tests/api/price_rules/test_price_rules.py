@@ -216,6 +216,8 @@ async def test_rules_are_read_by_readers_and_changed_by_admins(world: World, kin
     assert (await world.call("GET", f"/v1/{kind}", headers=reader))[LISTS[kind]] == [made]
     await world.call("POST", f"/v1/{kind}", headers=reader, json=KINDS[kind], expect=403)
     await world.call("DELETE", f"/v1/{kind}/{made['id']}", headers=reader, expect=403)
+    narrowed = await world.make_token(roles=("read",), scope={"team": ["core"]})
+    await world.call("GET", f"/v1/{kind}", headers=narrowed, expect=403)
     ingester = await world.make_token(roles=("ingest",))
     await world.call("GET", f"/v1/{kind}", headers=ingester, expect=403)
 
