@@ -140,8 +140,8 @@ CALLS: list[tuple[str, str, str, dict[str, Any], dict[str, Any], str, list[str]]
         "aresponses",
         "openai/gpt-4.1",
         TOKENS,
-        answered(**SEARCHED),
-        "0.02028",
+        answered(output=[{"type": "web_search_call"}] * 2),
+        "0.05028",
         ["token", "token", "search"],
     ),
     (
