@@ -421,3 +421,17 @@ async def test_a_change_of_settings_is_in_force_for_an_event_of_a_process_that_h
     assert (await charge_of(there, **unknown))["assumed_usd"] == "0.0075"
     await world.call("PATCH", "/v1/settings", json={"fallback_input_usd_per_million": "50"})
     assert (await charge_of(there, **unknown))["assumed_usd"] == "0.0525"
+
+
+async def test_a_rule_for_the_past_changes_recorded_charges_by_a_repricing_only(world: World):
+    before = await charge_of(world)
+    await declare(world, "discounts", name="late contract", discount_percent="50")
+    path = f"/v1/charges/{before['charge_id']}"
+    assert await world.call("GET", path) == before
+    span = {"from": before["effective_at"], "to": (utc_now() + timedelta(minutes=1)).isoformat()}
+    done = await world.call("POST", "/v1/repricings", json={**span, "apply": True})
+    assert done["state"] == "done"
+    kinds = {each["kind"] for each in (await world.call("GET", path))["corrections"]}
+    assert "correction" in kinds
+    spend = await world.call("GET", "/v1/spend", params={"group_by": "served_model"})
+    assert Decimal(spend["totals"]["spend_usd"]) == LIST_COST / 2
