@@ -466,6 +466,18 @@ def test_long_prompts_have_rates_of_their_own_in_every_unit():
     assert cost(entry, used(128_001, **units)).cost_usd == 5
 
 
+def test_a_rate_of_long_prompts_alone_is_none_of_short_ones():
+    entry = {"input_cost_per_token": 0, "output_cost_per_character_above_128k_tokens": 3}
+    assert cost(entry, used(128_000, output_characters=1)).reason == "unmeasured:output_characters"
+    assert amounts(cost(entry, used(128_001, output_characters=1))) == {"output_characters": 3}
+
+
+def test_tokens_without_a_rate_are_not_left_out_beside_a_tool():
+    entry = {"input_cost_per_token": 1e-6, "google_maps_grounding_cost_per_query": 1}
+    rating = cost(entry, used(M, M, maps_queries=1))
+    assert (rating.price_state, rating.reason) == ("unpriced", "no_rate:text_output")
+
+
 def test_a_batch_halves_content_and_not_tools():
     entry = {
         "ocr_cost_per_page": 1,
