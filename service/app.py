@@ -19,6 +19,9 @@ from service.access.guards import provide_caller
 from service.audit.controller import AuditController
 from service.budgets.controller import BudgetController
 from service.checks.controller import CheckController, ReservationController
+from service.checks.dialects.authz import authorize
+from service.checks.dialects.controller import DialectController
+from service.checks.dialects.quota_controller import QuotaController
 from service.checks.estimate_controller import EstimateController
 from service.composition import Services, open_services
 from service.events.controller import EventsController
@@ -42,7 +45,14 @@ _SMALL_BODY_BYTES = 2 * MIB
 
 _EVERY_ROLE: tuple[ControllerRouterHandler, ...] = (HealthController, get_openapi_yaml)
 _INGEST: tuple[ControllerRouterHandler, ...] = (EventsController,)
-_CHECK: tuple[ControllerRouterHandler, ...] = (CheckController, ReservationController, EstimateController)
+_CHECK: tuple[ControllerRouterHandler, ...] = (
+    CheckController,
+    ReservationController,
+    EstimateController,
+    DialectController,
+    authorize,
+    QuotaController,
+)
 _REST: tuple[ControllerRouterHandler, ...] = (
     AliasController,
     AuditController,

@@ -18,6 +18,8 @@ from service.access.service import SettingsService, TenantService, TokenService
 from service.audit.service import AuditTrail
 from service.budgets.seeding import BudgetSeeder
 from service.budgets.service import BudgetService
+from service.checks.dialects.quota import QuotaService
+from service.checks.dialects.service import DialectService
 from service.checks.estimates import EstimateService
 from service.checks.freshness import CounterSeeder
 from service.checks.hold_store import HoldStore
@@ -50,10 +52,10 @@ from service.ledger.queries import ChargeQueries
 from service.ledger.reversal import ReversalService
 from service.ledger.served_queries import ServedModels
 from service.ledger.service import LedgerRecorder
-from service.pricing.divergence import Tolerance
 from service.pricing.book_import import PriceBookImporter
 from service.pricing.book_reading import PriceBookReader
 from service.pricing.book_schedule import ScheduledImport
+from service.pricing.divergence import Tolerance
 from service.pricing.map_download import MapDownloader
 from service.pricing.registry import PriceBooks
 from service.pricing.rule_service import PriceRuleService
@@ -87,10 +89,10 @@ class Services:
     alias_service: AliasService
     key_service: KeyService
     price_rule_service: PriceRuleService
-    audit_trail: AuditTrail
     price_book_importer: PriceBookImporter
     price_book_reader: PriceBookReader
     map_downloader: MapDownloader
+    audit_trail: AuditTrail
     budget_service: BudgetService
     charge_queries: ChargeQueries
     reversal_service: ReversalService
@@ -105,6 +107,8 @@ class Services:
     config_store: ConfigStore
     check_service: CheckService
     estimate_service: EstimateService
+    dialect_service: DialectService
+    quota_service: QuotaService
 
 
 class _Runs(Protocol):
@@ -169,6 +173,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             quarantine_review=QuarantineReview(postgres, ingest, ConflictCharges(charges, recorder)),
             check_service=checks,
             estimate_service=EstimateService(configs, shared.keys, shared.prices, shared.clock.now),
+            dialect_service=DialectService(checks, configs),
+            quota_service=QuotaService(checks, KeyService(postgres, shared.keys)),
         )
 
 
