@@ -5,8 +5,9 @@ from decimal import Decimal
 import pytest
 
 from service.pricing.fallback import FallbackRates
+from service.pricing.rating import rate
 from service.pricing.usage import CustomRates, PricingBasis, ReportedCost, Usage
-from tests.unit.pricing.builders import a_model, amounts, book_of, notes, rated, reported, tokens
+from tests.unit.pricing.builders import a_model, amounts, book_of, notes, rated, reported, shipped_book, tokens
 
 CALL = tokens(1000, 100)
 
@@ -207,6 +208,12 @@ def test_a_tool_the_gateway_charges_for_is_not_covered_by_a_free_deployment():
     basis = custom(input_per_token="0", output_per_token="0")
     rating = rated("azure/gpt-4.1", CALL, basis, reported("0.01", tool_usage_usd="0.01"))
     assert (rating.price_state, rating.cost_usd) == ("reported", Decimal("0.01"))
+
+
+def test_contract_rates_are_trusted_and_nothing_else_is_asked_for_unless_said_otherwise():
+    basis = custom(input_per_token="0.000002", output_per_token="0.000002")
+    rating = rate(CALL, basis, a_model("gpt-4.1"), ReportedCost(), shipped_book(), FallbackRates())
+    assert (rating.cost_usd, rating.list_cost_usd, rating.fees) == (Decimal("0.0022"), Decimal("0.0022"), ())
 
 
 def test_a_tenant_that_does_not_trust_the_gateways_prices_keeps_the_books():
