@@ -11,10 +11,8 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, Final
 
-import psycopg
 import structlog
 from psycopg import AsyncConnection
-from psycopg_pool import PoolTimeout
 
 from service.db.pools import PostgresConnection, PostgresPool
 from service.errors import Unavailable
@@ -30,7 +28,12 @@ _log = structlog.get_logger(__name__)
 _POLL_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 1.0
 # A listener never sends anything: without keep-alives it would not notice that the other end is gone.
-_KEEPALIVE: Final[dict[str, Any]] = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+_LISTENER: Final[dict[str, Any]] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 # Some megabytes each; a book that is not kept is opened again, in some 10 ms, by whoever asks for it.
 _BOOKS_KEPT: Final = 64
 _SHIPPED_BY: Final = "tallygate"
@@ -54,8 +57,10 @@ class PriceBooks:
 
         A database that does not answer is asked again until it does; `at` raises Unavailable meanwhile.
         """
-        await self._reload_quietly()
-        self._follower = asyncio.create_task(self._follow(database_url))
+        settled = asyncio.Event()
+        self._follower = asyncio.create_task(self._follow(database_url, settled))
+        # Who prices must be heard of: an import that is answered before would not have waited for this process.
+        await settled.wait()
 
     async def close(self) -> None:
         """Stop following."""
@@ -119,25 +124,26 @@ class PriceBooks:
         except CostMapError as error:
             _log.error("price_book_damaged", version=version, detail=str(error))
 
-    async def _follow(self, database_url: str) -> None:
+    async def _follow(self, database_url: str, settled: asyncio.Event) -> None:
         while True:
             try:
-                async with await AsyncConnection.connect(database_url, autocommit=True, **_KEEPALIVE) as connection:
+                async with await AsyncConnection.connect(database_url, autocommit=True, **_LISTENER) as connection:
                     await connection.execute(f"LISTEN {repository.CHANNEL}")
-                    await self._follow_news(connection)
-            except (psycopg.Error, PoolTimeout, OSError) as error:
+                    await self._follow_news(connection, settled)
+            except Exception as error:  # noqa: BLE001 - whatever it is, prices must be followed again
                 _log.warning("price_books_not_followed", error=type(error).__name__)
-                await asyncio.sleep(_RETRY_SECONDS)
                 # Whoever cannot listen still asks.
                 await self._reload_quietly()
+                settled.set()
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _reload_quietly(self) -> None:
         try:
             await self.reload()
-        except (psycopg.Error, PoolTimeout) as error:
+        except Exception as error:  # noqa: BLE001 - the same
             _log.warning("price_books_not_reloaded", error=type(error).__name__, detail=str(error))
 
-    async def _follow_news(self, connection: PostgresConnection) -> None:
+    async def _follow_news(self, connection: PostgresConnection, settled: asyncio.Event) -> None:
         """Reload at each announcement. An older generation is let go only when a newer one is held and in force."""
         held = 0
         await repository.hold_generation(connection, held)
@@ -147,6 +153,7 @@ class PriceBooks:
                 await repository.hold_generation(connection, self._generation)
                 await repository.let_go_generation(connection, held)
                 held = self._generation
+            settled.set()
             async for _ in connection.notifies(timeout=self._poll_seconds, stop_after=1):
                 pass
 
