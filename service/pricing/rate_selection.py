@@ -38,11 +38,6 @@ class SelectedRates(msgspec.Struct, frozen=True):
     prices_tokens: bool
     is_plain: bool
 
-    @property
-    def is_declared_free(self) -> bool:
-        """Tell whether the operator configured the deployment to cost nothing, whatever it is used for."""
-        return self.is_zero and self.is_custom
-
     def charges(self, kind: str) -> bool:
         """Tell whether tokens of a kind are charged, and not what else measures that direction."""
         return self.price.charges(kind)
@@ -69,7 +64,7 @@ def select_rates(
     """Return the rates of a call with that many prompt tokens, or why there are none."""
     custom = basis.custom_rates if trust_custom_rates else None
     found = _find(models, basis, book, input_tokens)
-    if rules:
+    if rules is not NO_RULES and rules:
         call = RatedCall(models, dimensions, basis.call_type, occurred_at)
         overridden = find_overridden(rules, call, found, book)
         found = found if overridden is None else overridden.found

@@ -89,7 +89,7 @@ def rate(
             component = _reported(remainder, component.reason)
         else:
             assumed = fallback.assume(usage.input_tokens, usage.output_tokens)
-    if not rules:
+    if rules is NO_RULES or not rules:
         return _rating(component, fees, assumed, reported, book)
     call = RatedCall(models, dimensions, basis.call_type, occurred_at, *_entry_of(selected))
     return _rating_by_rules(component, fees, assumed, reported, book, usage, basis, rules, call)
@@ -116,7 +116,8 @@ def _own_price(
     """Return the component by our own rates, or an unpriced one with the reason."""
     if isinstance(selected, NoRates):
         return _unpriced(selected.reason)
-    is_free_whatever = selected.is_declared_free and not _remainder(reported, fees)
+    # An operator who configures a deployment to cost nothing means whatever it is used for.
+    is_free_whatever = selected.is_zero and selected.is_custom and not _remainder(reported, fees)
     if not is_free_whatever:
         if usage.unmeasured:
             return _unpriced(f"{reasons.UNMEASURED}:{','.join(usage.unmeasured)}")
