@@ -172,6 +172,16 @@ def test_an_image_costs_what_the_list_says_for_its_size_and_quality():
     )
 
 
+@pytest.mark.parametrize("call_type", ["image_generation", "aimage_generation", "image_edit", "aimage_edit"])
+def test_images_are_made_and_edited_by_calls_of_several_names(call_type: str):
+    basis = PricingBasis(call_type=call_type, image_size="1024x1024", image_quality="medium")
+    usage = Usage(units=(("output_images", Decimal(1)),))
+    rating = rated(a_model("fal_ai/openai/gpt-image-2", provider="fal_ai"), usage, basis)
+    assert rating.cost_usd == Decimal("0.053")
+    chat = rated(a_model("fal_ai/openai/gpt-image-2", provider="fal_ai"), usage, PricingBasis(call_type="acompletion"))
+    assert chat.cost_usd == Decimal("0.145")
+
+
 def test_an_image_model_priced_by_tokens_is_priced_by_the_image_when_no_tokens_are_told():
     rating = image("gpt-image-1", provider="openai", size="1024x1536", quality="high")
     assert (rating.cost_usd, rating.price_key) == (Decimal("0.25"), "high/1024-x-1536/gpt-image-1")
