@@ -96,6 +96,10 @@ def _basis(request: CheckRequest) -> PricingBasis:
         image_quality=request.image_quality,
         video_resolution=request.video_resolution,
         search_context_size=request.search_context_size,
+        data_residency=request.data_residency,
+        vertex_location=request.vertex_location,
+        inference_geography=request.inference_geography,
+        speed=request.speed,
         duration_seconds=request.duration_seconds,
     )
 

@@ -35,6 +35,10 @@ class CheckRequest(msgspec.Struct, frozen=True, kw_only=True):
     image_quality: str | None = None
     video_resolution: str | None = None
     search_context_size: str | None = None
+    data_residency: str | None = None
+    vertex_location: str | None = None
+    inference_geography: str | None = None
+    speed: str | None = None
     occasion: str = ""
 
 
@@ -62,6 +66,10 @@ def fingerprint_of(request: CheckRequest, pinned: dict[str, str]) -> str:
         request.image_quality,
         request.video_resolution,
         request.search_context_size,
+        request.data_residency,
+        request.vertex_location,
+        request.inference_geography,
+        request.speed,
         request.occasion,
     )
     return blake2b(_encoder.encode(content), digest_size=16).hexdigest()

@@ -53,7 +53,8 @@ class CheckBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     `served_models`: what a router may choose among. `quantities`: what is used beside plain text, at most: units by
     their names (`output_images`, `input_audio_seconds`, `pages`, `queries`, `web_searches` …), parts of the prompt
-    (`cache_write_5m_input_tokens`, `audio_input_tokens` …), `duration_seconds`.
+    (`cache_write_5m_input_tokens`, `audio_input_tokens` …), `duration_seconds`. `data_residency` and what follows it
+    make some models dearer.
     """
 
     request_id: _Id | None = None
@@ -75,6 +76,10 @@ class CheckBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     image_quality: _Word | None = None
     video_resolution: _Word | None = None
     search_context_size: _Word | None = None
+    data_residency: _Word | None = None
+    vertex_location: _Word | None = None
+    inference_geography: _Word | None = None
+    speed: _Word | None = None
 
 
 class RenewBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -248,6 +253,10 @@ def check_request(body: CheckBody) -> CheckRequest:
         image_quality=body.image_quality or None,
         video_resolution=body.video_resolution or None,
         search_context_size=body.search_context_size or None,
+        data_residency=body.data_residency or None,
+        vertex_location=body.vertex_location or None,
+        inference_geography=body.inference_geography or None,
+        speed=body.speed or None,
     )
 
 
