@@ -114,6 +114,22 @@ async def test_a_follower_whose_connection_is_cut_hears_of_what_came_meanwhile(p
     await until(lambda: books.at(TENANT, NOW).version == version)
 
 
+async def test_imports_wait_for_a_process_from_its_first_moment_to_its_last(
+    pool: PostgresPool, empty_database_url: str
+):
+    books = PriceBooks(pool)
+    await books.start(empty_database_url)
+    async with pool.connection() as connection:
+        generation = await repository.read_generation(connection)
+        assert not await repository.is_older_held(connection, generation)
+        assert await repository.is_older_held(connection, generation + 1)
+        await books.close()
+        async with asyncio.timeout(10):
+            while True:
+                if not await repository.is_older_held(connection, generation + 1):
+                    break
+
+
 async def test_whoever_cannot_listen_still_asks(pool: PostgresPool):
     books = PriceBooks(pool)
     await books.start("postgresql://nobody@/nowhere?host=/nowhere")
