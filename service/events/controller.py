@@ -1,7 +1,7 @@
 """`POST /v1/events`: the way in. A body is read in bounded memory; what is in it is the ingest's business."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -53,23 +53,25 @@ _EVENT = Schema(
 _EVENTS = Schema(one_of=[_EVENT, Schema(type=OpenAPIType.ARRAY, items=_EVENT)])
 
 
+_BODY = RequestBody(
+    required=True,
+    description=(
+        "One event, an array of events (`null` elements are answered as rejected), or one event per line, "
+        "whatever the content type says. `Content-Encoding: gzip` is understood."
+    ),
+    content={
+        "application/json": OpenAPIMediaType(schema=_EVENTS),
+        "application/x-ndjson": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)),
+    },
+)
+
+
 @dataclass
 class _EventsOperation(Operation):
     """Describes the body, which no type of the handler does."""
 
-    request_body: RequestBody | None = field(
-        default_factory=lambda: RequestBody(
-            required=True,
-            description=(
-                "One event, an array of events (`null` elements are answered as rejected), or one event per line, "
-                "whatever the content type says. `Content-Encoding: gzip` is understood."
-            ),
-            content={
-                "application/json": OpenAPIMediaType(schema=_EVENTS),
-                "application/x-ndjson": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)),
-            },
-        )
-    )
+    def __post_init__(self) -> None:
+        self.request_body = _BODY
 
 
 class EventsController(Controller):
