@@ -20,6 +20,7 @@ T = TypeVar("T")
 # Longer lists are not counted: one of tiny items would take some 20 times its length of memory.
 MAX_COUNTED_BYTES: Final = 8 << 20
 
+# No answer has so many items; each of them is looked at several times.
 _MAX_ITEMS: Final = 10_000
 _MAX_GUARDRAILS: Final = 32
 _MAX_POLICIES: Final = 32
@@ -198,7 +199,7 @@ def _open_object(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw) -> T | None
 def _open_list(decoder: msgspec.json.Decoder[list[Any]], raw: msgspec.Raw) -> list[Any]:
     if first_byte(raw) != b"[" or memoryview(raw).nbytes > MAX_COUNTED_BYTES:
         return []
-    return (_open(decoder, raw) or [])[:_MAX_ITEMS]
+    return _open(decoder, raw) or []
 
 
 def _open(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw) -> T | None:
@@ -219,18 +220,18 @@ def open_parameters(model_parameters: msgspec.Raw) -> ModelParameters:
 
 
 def count_items(raw: msgspec.Raw) -> int:
-    """Return the length of a list of objects, 10,000 at most."""
+    """Return the length of a list of objects."""
     return len(_open_list(_ITEMS, raw))
 
 
 def count_values(raw: msgspec.Raw) -> int:
-    """Return the length of a list of anything, 10,000 at most."""
+    """Return the length of a list of anything."""
     return len(_open_list(_VALUES, raw))
 
 
 def open_output(output: msgspec.Raw) -> list[OutputItem]:
     """Return the items of a Responses API answer, without their content."""
-    return _open_list(_OUTPUT, output)
+    return _open_list(_OUTPUT, output)[:_MAX_ITEMS]
 
 
 def open_tools(tools: msgspec.Raw) -> list[Tool]:
