@@ -71,3 +71,19 @@ def test_a_breakdown_of_the_output_is_believed():
     assert counted(usage, "aimage_generation") == {"text_output": 3, "image_output": 7}
     assert counted(tokens(0, 10, audio_output_tokens=7), "aspeech") == {"text_output": 3, "audio_output": 7}
     assert output_kinds("acompletion") == ("text_output", "reasoning")
+
+
+@pytest.mark.parametrize(
+    ("call_type", "kind"),
+    [
+        ("image_generation", "image_output"),
+        ("aimage_generation", "image_output"),
+        ("image_edit", "image_output"),
+        ("aimage_edit", "image_output"),
+        ("speech", "audio_output"),
+        ("aspeech", "audio_output"),
+        ("acompletion", "text_output"),
+    ],
+)
+def test_what_a_call_puts_out_is_what_it_is_for(call_type: str, kind: str):
+    assert count_tokens(Usage(output_tokens=7), call_type) == [(kind, 7)]

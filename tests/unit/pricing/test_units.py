@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from service.pricing.rate_selection import SelectedRates, select_rates
 from service.pricing.rating_result import Rating
 from service.pricing.usage import CustomRates, PricingBasis, Usage
-from tests.unit.pricing.builders import a_model, amounts, book_of, notes, rated, reported
+from tests.unit.pricing.builders import a_model, amounts, book_of, notes, rated, reported, shipped_book
 
 M = 1_000_000
 
@@ -560,6 +561,20 @@ def test_a_deployment_priced_by_the_second_is_charged_for_the_wall_clock():
     assert lines(rating) == {"call_seconds": ("2", "second", "0.06")}
     assert notes(rating) == {"call_seconds": "rate configured on the deployment"}
     assert rating.price_key is None
+
+
+def test_no_token_rate_of_the_list_mixes_into_a_deployment_priced_by_the_second():
+    selected = select_rates(
+        a_model("gpt-4.1"),
+        PricingBasis(custom_rates=custom(input_cost_per_second=0.02)),
+        shipped_book(),
+        10,
+        occurred_at=None,
+        trust_custom_rates=True,
+    )
+    assert isinstance(selected, SelectedRates)
+    assert set(selected.rates) == {"call_seconds", "web_searches/low", "web_searches/medium", "web_searches/high"}
+    assert (selected.is_custom, selected.prices_tokens, selected.is_plain) == (True, False, False)
 
 
 @pytest.mark.parametrize(
