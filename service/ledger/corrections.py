@@ -5,7 +5,7 @@ time, under a lock of their own, so that what is reversed already is known befor
 before every other one; from there on a correction is recorded like any batch, in the same order of locks.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
 from uuid import UUID
 
@@ -13,13 +13,13 @@ import msgspec
 import psycopg
 import structlog
 
-from service.db.pools import PostgresConnection
+from service.db.pools import PostgresConnection, PostgresPool
 from service.db.tenant_lock import LOCK_SHARED, tenant_lock_keys
 from service.ledger import repository
 from service.ledger.batches import WindowMatcher, fences_of
 from service.ledger.charge import ChargeDraft, MatchedBatch, Unstorable
 from service.ledger.posts import CommittedPosts
-from service.ledger.repository import BatchWritten
+from service.ledger.repository import Fence
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +56,8 @@ class AlreadyReversed(msgspec.Struct, frozen=True):
 
 CorrectionOutcome = Corrected | AlreadyReversed | Unstorable
 
-# Something to be committed together with corrections, told what became of them.
+# Something to be committed together with corrections, told what becomes of them. It is called again, in another
+# transaction, when the database refuses one of them.
 Alongside = Callable[[PostgresConnection, Sequence[CorrectionOutcome]], Awaitable[None]]
 
 
@@ -71,67 +72,139 @@ def correction_event_id(charge_id: UUID) -> str:
 
 
 class CorrectionWriter:
-    """Writes corrections of one tenant within one transaction of the caller's."""
+    """Writes corrections of one tenant.
 
-    def __init__(self, connection: PostgresConnection, matcher: WindowMatcher, tenant_id: str) -> None:
-        self._connection = connection
+    What is counted in is locked by nobody for longer than the database itself takes: the statement that does it is sent
+    together with the commit, after everything that has to be known before.
+    """
+
+    def __init__(self, pool: PostgresPool, matcher: WindowMatcher, tenant_id: str) -> None:
+        self._pool = pool
         self._matcher = matcher
         self._tenant_id = tenant_id
 
     async def write(
-        self, corrections: Sequence[Correction], matched: MatchedBatch
+        self, corrections: Sequence[Correction], alongside: Alongside | None, published: Sequence[tuple[str, UUID]]
     ) -> tuple[list[CorrectionOutcome], list[CommittedPosts]]:
         """Write those whose charge is not reversed yet; return what became of each and what that owes to Redis.
 
-        `matched` are all their drafts, by the configuration known here: if that is outdated they are matched again.
+        `published` are outbox rows that were published since: they are deleted on the way.
         """
-        await self._connection.execute(_LOCK_CORRECTIONS, (_lock_key(self._tenant_id),))
-        event_ids = [correction.reversal.event_id for correction in corrections]
-        done = await repository.find_recorded(self._connection, self._tenant_id, LEDGER_SOURCE, event_ids)
-        wanted = [correction for correction in corrections if correction.reversal.event_id not in done]
-        await self._connection.execute(LOCK_SHARED, (tenant_lock_keys([self._tenant_id]),))
-        refused, posts = await self._write_or_bisect(wanted, matched) if wanted else ({}, [])
-        return [_outcome(correction, done, refused) for correction in corrections], posts
-
-    async def _write_or_bisect(
-        self, corrections: list[Correction], matched: MatchedBatch
-    ) -> tuple[dict[str, str], list[CommittedPosts]]:
-        """Write corrections; bisect down to those the database refuses, and return them with the rule that does."""
+        matched = await self._matcher.match([draft for correction in corrections for draft in correction.drafts])
         try:
-            async with self._connection.transaction():
-                return {}, await self._write_fenced(corrections, matched)
+            async with self._pool.connection() as connection:
+                async with connection.pipeline(), connection.transaction():
+                    pending = await self._admit(connection, corrections, matched)
+                    if alongside is not None:
+                        await alongside(connection, pending.outcomes({}))
+                    sent = await pending.send(connection)
+                    await repository.send_deletion(connection, published)
+                return pending.outcomes({}), list(await sent.posts())
         except ROW_ERRORS as error:
             if isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None:
                 raise  # there is no partition for this month: no fault of any row
-            if len(corrections) == 1:
-                _log.error("correction_unstorable", error=type(error).__name__, sqlstate=error.sqlstate)
-                return {corrections[0].reversal.event_id: error.diag.constraint_name or type(error).__name__}, []
-        middle = len(corrections) // 2
-        refused, posts = await self._write_or_bisect(corrections[:middle], matched)
-        more_refused, more_posts = await self._write_or_bisect(corrections[middle:], matched)
-        return refused | more_refused, posts + more_posts
+        return await self._write_bisecting(corrections, alongside, published, matched)
 
-    async def _write_fenced(self, corrections: list[Correction], matched: MatchedBatch) -> list[CommittedPosts]:
-        drafts = [draft for correction in corrections for draft in correction.drafts]
-        wanted = {draft.charge_id for draft in drafts}
-        batch = msgspec.structs.replace(matched, charges=[c for c in matched.charges if c.charge_id in wanted])
+    async def _write_bisecting(
+        self,
+        corrections: Sequence[Correction],
+        alongside: Alongside | None,
+        published: Sequence[tuple[str, UUID]],
+        matched: MatchedBatch,
+    ) -> tuple[list[CorrectionOutcome], list[CommittedPosts]]:
+        """Write in one transaction what the database does not refuse."""
+        async with self._pool.connection() as connection, connection.transaction():
+            pending = await self._admit(connection, corrections, matched)
+            refused, posts = await _send_or_bisect(connection, pending)
+            outcomes = pending.outcomes(refused)
+            if alongside is not None:
+                await alongside(connection, outcomes)
+            await repository.send_deletion(connection, published)
+        return outcomes, posts
+
+    async def _admit(
+        self, connection: PostgresConnection, corrections: Sequence[Correction], matched: MatchedBatch
+    ) -> "_Pending":
+        """Take the locks, and return what is to be written by the configuration that they hold still."""
+        await connection.execute(_LOCK_CORRECTIONS, (_lock_key(self._tenant_id),))
+        event_ids = [correction.reversal.event_id for correction in corrections]
+        await connection.execute(LOCK_SHARED, (tenant_lock_keys([self._tenant_id]),))
+        fence_holds = await repository.holds_fence(connection, fences_of(matched))
+        done = await repository.find_recorded(connection, self._tenant_id, LEDGER_SOURCE, event_ids)
+        if not fence_holds:
+            drafts = [draft for correction in corrections for draft in correction.drafts]
+            matched = await self._matcher.match(drafts, connection=connection)
+        wanted = [correction for correction in corrections if correction.reversal.event_id not in done]
+        return _Pending(corrections, done, wanted, matched)
+
+
+class _Pending(msgspec.Struct, frozen=True):
+    """Corrections asked for, those of them that are done already, and those to be written, matched."""
+
+    corrections: Sequence[Correction]
+    done: frozenset[str]
+    wanted: list[Correction]
+    matched: MatchedBatch
+
+    def outcomes(self, refused: Mapping[str, str]) -> list[CorrectionOutcome]:
+        """Return what becomes of each, given those the database refuses."""
+        return [_outcome(correction, self.done, refused) for correction in self.corrections]
+
+    def halves(self) -> tuple["_Pending", "_Pending"]:
+        """Return the first and the second half of what is to be written."""
+        middle = len(self.wanted) // 2
+        first, second = self.wanted[:middle], self.wanted[middle:]
+        return msgspec.structs.replace(self, wanted=first), msgspec.structs.replace(self, wanted=second)
+
+    async def send(self, connection: PostgresConnection) -> "_Sent":
+        """Send what is to be written, without waiting for the answer in pipeline mode."""
+        wanted = {draft.charge_id for correction in self.wanted for draft in correction.drafts}
+        charges = [charge for charge in self.matched.charges if charge.charge_id in wanted]
+        batch = msgspec.structs.replace(self.matched, charges=charges)
         fences = fences_of(batch)
-        written = await repository.record_batch_on(self._connection, fences, batch)
-        if not written.fence_holds:
-            batch = await self._matcher.match(drafts, connection=self._connection)
-            fences = fences_of(batch)
-            written = await repository.record_batch_on(self._connection, fences, batch)
-            assert written.fence_holds, "a configuration changed while its tenant was locked"
-        _assert_whole(written, wanted)
-        return list(repository.posts_of(written, fences, batch))
+        return _Sent(batch, fences, await repository.send_batch(connection, fences, batch) if charges else None)
 
 
-def _assert_whole(written: BatchWritten, wanted: set[UUID]) -> None:
-    # Whatever wrote the missing part did so without the lock: better nothing than half of a correction.
-    assert written.charge_ids == wanted, "an event key of a correction was taken although its charge is not reversed"
+class _Sent(msgspec.Struct, frozen=True):
+    """A batch under way to the database."""
+
+    batch: MatchedBatch
+    fences: list[Fence]
+    answer: repository.BatchAnswer | None
+
+    async def posts(self) -> tuple[CommittedPosts, ...]:
+        """Wait for the answer and return what it owes to Redis."""
+        if self.answer is None:
+            return ()
+        written = await self.answer.written()
+        # The locks held the configuration still; and without theirs nobody writes the key of a correction.
+        assert written.fence_holds
+        assert len(written.charge_ids) == len(self.batch.charges), "a correction was written in part"
+        return repository.posts_of(written, self.fences, self.batch)
 
 
-def _outcome(correction: Correction, done: frozenset[str], refused: dict[str, str]) -> CorrectionOutcome:
+async def _send_or_bisect(
+    connection: PostgresConnection, pending: _Pending
+) -> tuple[dict[str, str], list[CommittedPosts]]:
+    """Write corrections; bisect down to those the database refuses, and return them with the rule that does."""
+    if not pending.wanted:
+        return {}, []
+    try:
+        async with connection.transaction():
+            sent = await pending.send(connection)
+            return {}, list(await sent.posts())
+    except ROW_ERRORS as error:
+        if len(pending.wanted) == 1:
+            _log.error("correction_unstorable", error=type(error).__name__, sqlstate=error.sqlstate)
+            refused = error.diag.constraint_name or type(error).__name__
+            return {pending.wanted[0].reversal.event_id: refused}, []
+    first, second = pending.halves()
+    refused_first, posts_first = await _send_or_bisect(connection, first)
+    refused_second, posts_second = await _send_or_bisect(connection, second)
+    return refused_first | refused_second, posts_first + posts_second
+
+
+def _outcome(correction: Correction, done: frozenset[str], refused: Mapping[str, str]) -> CorrectionOutcome:
     event_id = correction.reversal.event_id
     if event_id in done:
         return AlreadyReversed()

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from psycopg import AsyncCursor
 from psycopg.rows import dict_row
 
 from service.db.pools import PostgresConnection, PostgresPool
@@ -26,6 +27,8 @@ JOIN event_key AS k USING (tenant_id, source, event_id)
 JOIN charge AS c ON c.tenant_id = k.tenant_id AND c.recorded_at = k.recorded_at AND c.charge_id = k.charge_id
 """
 
+_LOCK_EPOCH = "SELECT epoch FROM ledger_epoch FOR SHARE"
+_VERSIONS = "SELECT tenant_id, config_version FROM tenant WHERE tenant_id = ANY (%s)"
 _FIND_RECORDED = "SELECT event_id FROM event_key WHERE tenant_id = %s AND source = %s AND event_id = ANY (%s::text[])"
 
 # Planning the statement anew takes longer than running it for a hundred charges.
@@ -98,9 +101,7 @@ async def holding_configurations(pool: PostgresPool, tenant_ids: Iterable[str]) 
 
 async def record_batch_on(connection: PostgresConnection, fences: Sequence[Fence], batch: MatchedBatch) -> BatchWritten:
     """Record the same way within a transaction that holds the locks already."""
-    await connection.execute(_KEEP_PLAN)
-    cursor = await connection.execute(_RECORD_BATCH, _parameters(fences, batch), prepare=True)
-    return _written(await cursor.fetchone())
+    return await (await send_batch(connection, fences, batch)).written()
 
 
 def _parameters(fences: Sequence[Fence], batch: MatchedBatch) -> tuple[str, ...]:
@@ -159,6 +160,42 @@ async def find_originals(pool: PostgresPool, keys: Iterable[EventKey]) -> dict[E
             )
             async for row in cursor
         }
+
+
+class BatchAnswer:
+    """What the database will answer to a batch that was sent."""
+
+    def __init__(self, cursor: AsyncCursor[Any]) -> None:
+        self._cursor = cursor
+
+    async def written(self) -> BatchWritten:
+        """Wait for it."""
+        return _written(await self._cursor.fetchone())
+
+
+async def send_batch(connection: PostgresConnection, fences: Sequence[Fence], batch: MatchedBatch) -> BatchAnswer:
+    """Send a batch within a transaction that holds the locks already; in pipeline mode nothing waits for the answer."""
+    await connection.execute(_KEEP_PLAN)
+    return BatchAnswer(await connection.execute(_RECORD_BATCH, _parameters(fences, batch), prepare=True))
+
+
+async def send_deletion(connection: PostgresConnection, published: Sequence[tuple[str, UUID]]) -> None:
+    """Delete outbox rows that were published, within a transaction."""
+    if published:
+        await connection.execute(_DELETE_PUBLISHED, _as_arrays(published))
+
+
+async def holds_fence(connection: PostgresConnection, fences: Sequence[Fence]) -> bool:
+    """Tell whether the configurations are those in force, and keep the epoch as it is until the transaction ends.
+
+    The transaction holds the tenants' locks: the configurations stay as well.
+    """
+    cursor = await connection.execute(_LOCK_EPOCH)
+    row = await cursor.fetchone()
+    assert row is not None
+    cursor = await connection.execute(_VERSIONS, ([fence.tenant_id for fence in fences],))
+    versions = dict(await cursor.fetchall())
+    return all(fence.epoch == row[0] and versions.get(fence.tenant_id) == fence.config_version for fence in fences)
 
 
 async def find_recorded(

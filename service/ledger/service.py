@@ -93,15 +93,11 @@ class LedgerRecorder:
         raises: nothing is written then. Corrections of a tenant wait here for each other, not at the database: they
         would hold every connection of the pool while they wait.
         """
-        drafts = [draft for correction in corrections for draft in correction.drafts]
-        matched = await self._matcher.match(drafts)
+        writer = CorrectionWriter(self._pool, self._matcher, tenant_id)
         async with self._turns.setdefault(tenant_id, asyncio.Lock()):
             try:
-                async with self._pool.connection() as connection, connection.transaction():
-                    writer = CorrectionWriter(connection, self._matcher, tenant_id)
-                    outcomes, posts = await writer.write(corrections, matched)
-                    if alongside is not None:
-                        await alongside(connection, outcomes)
+                async with self._deleting_published() as published:
+                    outcomes, posts = await writer.write(corrections, alongside, published)
             except (psycopg.Error, PoolTimeout) as error:
                 _log.warning("corrections_not_written", corrections=len(corrections), error=type(error).__name__)
                 raise Unavailable("The ledger cannot be written at the moment; ask for the same again.") from error

@@ -54,6 +54,7 @@ RETURNING {_COLUMNS.replace("tenant_id, repricing_id", "r.tenant_id, r.repricing
 """
 _MINE = """
 WHERE tenant_id = %(tenant_id)s AND repricing_id = %(repricing_id)s AND state = 'running' AND runner_id = %(runner_id)s
+RETURNING repricing_id
 """
 _MOVE_ON = f"""
 UPDATE repricing SET
@@ -203,7 +204,8 @@ async def list_repricings(
 async def _update(connection: AsyncConnection[Any], statement: str, job: Job, **values: Any) -> None:
     owner = {"tenant_id": job.tenant_id, "repricing_id": job.repricing_id, "runner_id": job.runner_id}
     cursor = await connection.execute(statement, values | owner)
-    if cursor.rowcount != 1:
+    # Asked for as a row: in pipeline mode the count is not known yet.
+    if await cursor.fetchone() is None:
         raise LostClaim
 
 

@@ -15,7 +15,7 @@ from service.config.service import ConfigStore
 from service.db.pools import PostgresConnection, PostgresPool, connected
 from service.kit.clock import monotonic
 from service.ledger.charge import Unstorable
-from service.ledger.corrections import Corrected, CorrectionOutcome
+from service.ledger.corrections import Corrected, Correction, CorrectionOutcome
 from service.ledger.service import LedgerRecorder
 from service.pricing.registry import PriceBooks
 from service.repricing import repository
@@ -28,7 +28,7 @@ from service.repricing.terms import Job, Progress
 # The loop is given back after this many charges, so that checks of the same process stay fast.
 _CHARGES_AT_ONCE = 20
 # Between pages events and checks have the rows, the database and the loop to themselves.
-_REST_SHARE = 0.5
+_REST_SHARE = 0.25
 
 OnProgress = Callable[[Progress], None]
 
@@ -117,7 +117,11 @@ class Repricer:
 
     async def _apply_page(self, job: Job, page: Page, progress: Progress) -> Progress:
         revalued = await self._revalue(job, page)
-        corrections = [correction_of(row, now, job.reason) for row, now in revalued.changed]
+        corrections: list[Correction] = []
+        for number, (row, now) in enumerate(revalued.changed):
+            if number % _CHARGES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            corrections.append(correction_of(row, now, job.reason))
         after = progress
 
         async def move_on(connection: PostgresConnection, outcomes: Sequence[CorrectionOutcome]) -> None:

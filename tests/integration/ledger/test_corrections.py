@@ -222,6 +222,28 @@ async def test_what_is_committed_alongside_and_the_corrections_are_one(
     assert isinstance((await recorder.correct(ledger_tenant, [correction]))[0], Corrected)
 
 
+async def test_what_is_committed_alongside_holds_up_no_batch_of_the_same_counters(
+    pools: Pools,
+    recorder: LedgerRecorder,
+    two_budgets: TwoBudgets,
+    publisher: NotingPublisher,
+    ledger_tenant: str,
+) -> None:
+    """Counters are locked by the statement that is sent with the commit, not while anything else is being done."""
+    [charge_id] = await _recorded(recorder, a_draft(ledger_tenant, cost="1"))
+    correction = await _correction(pools, ledger_tenant, charge_id, "2")
+    ingest = a_recorder(pools, two_budgets, publisher)
+
+    async def record_meanwhile(_: PostgresConnection, __: Sequence[CorrectionOutcome]) -> None:
+        async with asyncio.timeout(10):
+            await _recorded(ingest, a_draft(ledger_tenant, cost="4"))
+
+    [outcome] = await recorder.correct(ledger_tenant, [correction], alongside=record_meanwhile)
+    await ingest.close()
+    assert isinstance(outcome, Corrected)
+    assert (await _windows(pools, ledger_tenant))["{}"] == 6
+
+
 async def test_a_charge_that_was_corrected_twice_names_what_stands_in_its_place(
     pools: Pools, recorder: LedgerRecorder, ledger_tenant: str
 ) -> None:
