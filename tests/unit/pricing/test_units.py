@@ -583,7 +583,7 @@ def test_no_token_rate_of_the_list_mixes_into_a_deployment_priced_by_the_second(
         ("atranscription", "input_cost_per_second", "input_audio_seconds"),
         ("aspeech", "input_cost_per_character", "input_characters"),
         ("aimage_generation", "input_cost_per_image", "output_images"),
-        ("image_edit", "output_cost_per_image", "output_images"),
+        ("image_edit", "input_cost_per_image", "output_images"),
         ("avideo_generation", "output_cost_per_second", "output_video_seconds"),
         ("aembedding", "input_cost_per_query", "queries"),
     ],
