@@ -68,6 +68,7 @@ CALL = a_call(
         {"tag": "blue"},
         {"team": "core", "organization": "acme", "provider": "azure", "mode": "chat", "user": None},
         {"model": "gpt-4*", "user": None, "organization": "*"},
+        {"requested_model": "fast", "served_model": "gpt-4o-mini", "tag": {"prefix": "bl"}},
     ],
 )
 def test_a_rule_applies_when_all_its_conditions_hold(match: dict[str, Any]):
@@ -95,6 +96,7 @@ def test_a_rule_applies_when_all_its_conditions_hold(match: dict[str, Any]):
         {"team": "core", "organization": "other"},
         {"model": "gpt-4*", "user": "*"},
         {"model": "gpt-4*", "organization": None},
+        {"requested_model": "fast", "served_model": "gpt-4o"},
         {"team": {"prefix": "co"}, "mode": "embedding"},
     ],
 )
