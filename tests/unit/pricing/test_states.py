@@ -204,6 +204,11 @@ def test_a_deployment_declared_free_is_free_whatever_it_is_used_for(usage: Usage
     assert (rating.price_state, rating.reason, rating.cost_usd) == ("free", "explicit_zero", 0)
 
 
+def test_a_deployment_with_one_free_side_is_not_declared_free():
+    assert rated("azure/gpt-4.1", tokens(), custom(input_per_token="0")).reason == "no_usage"
+    assert rated("azure/gpt-4.1", tokens(5), custom(input_per_token="0")).reason == "explicit_zero"
+
+
 def test_a_tool_the_gateway_charges_for_is_not_covered_by_a_free_deployment():
     basis = custom(input_per_token="0", output_per_token="0")
     rating = rated("azure/gpt-4.1", CALL, basis, reported("0.01", tool_usage_usd="0.01"))

@@ -276,6 +276,8 @@ def test_every_file_search_is_charged_by_the_providers_list():
     assert amounts(rating)["file_searches"] == Decimal("0.0075")
     assert notes(rating)["file_searches"] == "the provider's list price, in no price book"
     assert rating.components[-1].price_key is None
+    azure = rated(a_model("azure/gpt-4.1", provider="azure"), used(M, file_searches=3))
+    assert amounts(azure)["file_searches"] == Decimal("0.0075")
     assert rated(a_model("claude-sonnet-4-5", provider="anthropic"), used(M, file_searches=3)).price_state == "unpriced"
 
 
@@ -592,6 +594,13 @@ def test_what_a_deployment_is_for_is_known_from_the_call_when_no_list_says_it(ca
     basis = PricingBasis(call_type=call_type, custom_rates=custom(**{key: 0.5}))
     rating = rated("openai/acme-tuned", used(**{unit: 4}), basis)
     assert amounts(rating) == {unit: 2}
+
+
+def test_a_deployment_for_embeddings_is_charged_for_text_and_images():
+    rates = custom(input_per_token=1e-6, input_cost_per_image=0.5)
+    basis = PricingBasis(call_type="aembedding", custom_rates=rates)
+    rating = rated("openai/acme-tuned", used(M, input_images=2), basis)
+    assert amounts(rating) == {"text_input": 1, "input_images": 1}
 
 
 def test_what_a_deployment_is_for_is_known_from_the_list():
