@@ -194,7 +194,7 @@ async def holds_fence(connection: PostgresConnection, fences: Sequence[Fence]) -
     row = await cursor.fetchone()
     assert row is not None
     cursor = await connection.execute(_VERSIONS, ([fence.tenant_id for fence in fences],))
-    versions = dict(await cursor.fetchall())
+    versions: dict[str, int] = dict(await cursor.fetchall())
     return all(fence.epoch == row[0] and versions.get(fence.tenant_id) == fence.config_version for fence in fences)
 
 

@@ -1,6 +1,6 @@
 """Reads of charges to be priced anew: page by page in the order (effective_at, charge_id), and what a repricing moved.
 
-A page holds present charges only, those that nothing has reversed. No statement looks at more than a bounded number of
+A page gives present charges only, those that nothing has reversed. No statement looks at more than a bounded number of
 charges, however few of them meet the conditions, and none keeps a snapshot open from page to page.
 """
 
@@ -31,13 +31,15 @@ _COLUMNS = sql.SQL(", ").join(
     [sql.Identifier("c", name) for name in ChargeDraft.__struct_fields__ if name not in _NOT_COLUMNS]
 )
 
-# An expression, not a join: it is looked up for the charges of the page only, whatever the planner thinks of it.
-_IS_PRESENT = sql.SQL(
-    "(SELECT true FROM event_key AS k WHERE k.tenant_id = c.tenant_id AND k.source = 'tallygate'"
-    " AND k.event_id = 'reversal:' || c.charge_id) IS NULL"
-)
+# Whether a charge is present is looked up for those of the page, one by one: as a condition it would leave the planner
+# guessing how many charges a page takes, and guessing wrong reads the whole range for each page.
 _PAGE = sql.SQL("""
-SELECT {columns} FROM charge AS c WHERE {where} AND {is_present} ORDER BY effective_at, charge_id LIMIT {limit}
+SELECT p.*, (
+    SELECT true FROM event_key AS k
+    WHERE k.tenant_id = p.tenant_id AND k.source = 'tallygate' AND k.event_id = 'reversal:' || p.charge_id
+) IS NULL AS is_present
+FROM (SELECT {columns} FROM charge AS c WHERE {where} ORDER BY effective_at, charge_id LIMIT {limit}) AS p
+ORDER BY effective_at, charge_id
 """)
 _SLICE_END = sql.SQL("""
 SELECT effective_at, charge_id FROM charge AS c WHERE {where} ORDER BY effective_at, charge_id OFFSET {skipped} LIMIT 1
@@ -108,10 +110,10 @@ async def read_pages(
         slice_end = await _find_slice_end(pool, tenant_id, terms, begun_at, after) if terms.conditions else None
         is_last_page = False
         while not is_last_page:
-            charges = await _read_page(pool, tenant_id, terms, begun_at, after, slice_end)
-            is_last_page = len(charges) < PAGE_CHARGES
-            after = slice_end if is_last_page else Position(charges[-1]["effective_at"], charges[-1]["charge_id"])
-            yield Page(charges, after)
+            rows = await _read_page(pool, tenant_id, terms, begun_at, after, slice_end)
+            is_last_page = len(rows) < PAGE_CHARGES
+            after = slice_end if is_last_page else Position(rows[-1]["effective_at"], rows[-1]["charge_id"])
+            yield Page([row for row in rows if row["is_present"]], after)
         if slice_end is None:
             return
 
@@ -145,7 +147,6 @@ async def _read_page(
     statement = _PAGE.format(
         columns=_COLUMNS,
         where=sql.SQL(" AND ").join(where),
-        is_present=_IS_PRESENT,
         limit=sql.Literal(PAGE_CHARGES),
     )
     async with reading(pool) as connection, connection.cursor(row_factory=dict_row) as cursor:
