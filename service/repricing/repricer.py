@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import msgspec
+import structlog
 
 from service.audit import repository as audit
 from service.config.service import ConfigStore
@@ -24,6 +25,8 @@ from service.repricing.replacement import correction_of
 from service.repricing.result import RepricingResult, Side, Tally
 from service.repricing.revaluation import ChargeRow, Revaluation, facts_of, revalue
 from service.repricing.terms import Job, Progress
+
+_log = structlog.get_logger(__name__)
 
 # The loop is given back after this many charges, so that checks of the same process stay fast.
 _CHARGES_AT_ONCE = 20
@@ -161,10 +164,14 @@ class Repricer:
             if number % _CHARGES_AT_ONCE == 0:
                 await asyncio.sleep(0)
             facts = facts_of(row)
-            if facts is None:
-                not_repriceable += 1
-                continue
-            now = revalue(row, facts, config, self._prices.at(job.tenant_id, row["occurred_at"]))
+            book = self._prices.at(job.tenant_id, row["occurred_at"])
+            try:
+                now = None if facts is None else revalue(row, facts, config, book)
+            except Exception:  # noqa: BLE001 - see below
+                # Whatever it is, it is this charge's: the others must not wait for it for ever.
+                _log.exception("charge_not_repriceable", charge_id=str(row["charge_id"]))
+                facts = now = None
+            not_repriceable += facts is None
             if now is not None:
                 changed.append((row, now))
         return _Revalued(changed, not_repriceable)

@@ -38,7 +38,7 @@ class RepricingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True,
 
 
 class ProgressView(msgspec.Struct, kw_only=True):
-    """How many charges were looked at; of them changed, without the facts to price them by, refused by the ledger.
+    """How many charges were looked at; of them changed, impossible to price anew, refused by the ledger.
 
     `reached_at` is the effective_at up to which it is done.
     """

@@ -9,6 +9,8 @@ import pytest
 
 from service.kit.clock import utc_now
 from service.kit.ids import new_id
+from service.repricing import repricer
+from service.repricing.revaluation import revalue
 from tests.builders import a_litellm_event
 from tests.integration.repricing.calls import an_unpriced_event
 from tests.integration.repricing.conftest import MakeWorld
@@ -181,6 +183,20 @@ async def test_reversals_conflicts_openings_and_charges_without_facts_are_left_a
         "SELECT corrects_charge_id FROM charge WHERE tenant_id = %s AND kind = 'correction'", world.tenant_id
     )
     assert str(corrected) == first["charge_id"]
+
+
+async def test_a_charge_that_cannot_be_rated_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = await world.post(*(an_unpriced_event() for _ in range(3)))
+    await world.declare_alias("azure/contoso-chat-01", "openai/gpt-4.1-mini")
+
+    def rate_but_one(row: dict[str, Any], *rest: Any) -> Any:
+        if str(row["charge_id"]) == results[1]["charge_id"]:
+            raise ArithmeticError
+        return revalue(row, *rest)
+
+    monkeypatch.setattr(repricer, "revalue", rate_but_one)
+    progress = (await world.reprice())["progress"]
+    assert (progress["examined"], progress["changed"], progress["not_repriceable"]) == (3, 2, 1)
 
 
 async def test_an_accepted_conflict_is_priced_anew_like_any_charge(world: World) -> None:
