@@ -70,6 +70,8 @@ def print_report(report: ImportReport) -> None:
 def print_imports(rows: Sequence[ImportRow], in_force: ImportRow | None) -> None:
     """Print versions, latest import first."""
     table = _table("", "", "version", "from", "imported", "by", "whose", "models", "origin")
+    # A version is copied into other commands: it stays in one piece however narrow the terminal is.
+    table.columns[1].no_wrap = True
     for row in rows:
         models = row.report.get("content", {}).get("models")
         table.add_row(

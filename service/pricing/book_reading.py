@@ -83,11 +83,13 @@ def find_entry(book: PriceBook, key: str) -> MapEntry | None:
 
 
 def near_keys(book: PriceBook, key: str) -> list[str]:
-    """Return keys that may have been meant: such as contain this one, then such as are spelled alike."""
+    """Return keys that may have been meant: without a provider before it, containing this one, then spelled alike."""
     wanted = key.lower()[:_LONGEST_COMPARED]
+    parts = wanted.split("/")
+    shorter = [entry.key for number in range(1, len(parts)) if (entry := find_entry(book, "/".join(parts[number:])))]
     containing = sorted((name for name in book if wanted in name.lower()), key=lambda name: (len(name), name))
     alike = get_close_matches(wanted, list(book), n=_NEAR_NAMES, cutoff=0.7)
-    return list(dict.fromkeys([*containing[:_NEAR_NAMES], *alike]))[:_NEAR_NAMES]
+    return list(dict.fromkeys([*shorter, *containing[:_NEAR_NAMES], *alike]))[:_NEAR_NAMES]
 
 
 def _page(row: VersionRow, book: PriceBook, model: str, start_key: str, limit: int) -> PricePage:

@@ -380,6 +380,9 @@ async def test_a_name_that_is_not_there_is_answered_with_similar_ones(
     response = await client.get("/v1/prices", headers=headers, params={"key": "gpt-5.44"})
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
     assert "Similar: gpt-5.4" in response.json()["detail"]
+    # The name charges give to a model that its list has without the provider.
+    response = await client.get("/v1/prices", headers=headers, params={"key": "openai/gpt-5.4"})
+    assert "Similar: gpt-5.4," in response.json()["detail"]
     for key in ("x" * 5000, "\x00", ""):
         assert (await client.get("/v1/prices", headers=headers, params={"key": key})).status_code == 404
 

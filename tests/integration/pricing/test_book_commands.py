@@ -171,6 +171,12 @@ def test_the_list_tells_what_is_in_force(run: Run, open_pool: OpenPool) -> None:
     assert sum("command line" in line for line in lines) == 3
 
 
+def test_a_version_is_listed_in_one_piece_on_a_narrow_terminal(run: Run, open_pool: OpenPool) -> None:
+    run("import", MODELS | {"new": PRICE}, "--yes")
+    [row] = versions(open_pool)
+    assert row.version in run("list", COLUMNS="80").output
+
+
 def test_books_are_compared_as_files_and_as_versions(run: Run, open_pool: OpenPool) -> None:
     changed = MODELS | {"m1": {"input_cost_per_token": 0}}
     run("import", changed, "--yes")
