@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from service.budgets.seeding import BudgetSeeder
+from service.budgets.seeding_repository import find_tenants_to_seed
 from service.budgets.service import BudgetService
 from service.config.service import ConfigStore
 from service.config.window_matcher import ConfigWindowMatcher
@@ -59,6 +60,7 @@ class Replica:
     """What one server process has: its own view of the configuration, its own batches."""
 
     def __init__(self, pools: Pools, publisher: NotingPublisher, **seeding: int) -> None:
+        self.pools = pools
         self.configs = ConfigStore(pools.postgres, NotingFence())
         self.seeder = BudgetSeeder(pools.postgres, self.configs, publisher, **seeding)
         self.holds = FixedHolds()
@@ -66,6 +68,16 @@ class Replica:
         self.recorder = LedgerRecorder(
             pools.postgres, ConfigWindowMatcher(self.configs), publisher, max_batch_charges=100, batch_wait_ms=1
         )
+
+    async def seed_all(self) -> None:
+        """Seed until nothing is left to seed; what a server of the same database is at, it finishes itself."""
+        async with asyncio.timeout(30):
+            while True:
+                await self.seeder.run_once()
+                async with self.pools.postgres.connection() as connection:
+                    if not await find_tenants_to_seed(connection):
+                        return
+                await asyncio.sleep(0.01)
 
     async def close(self) -> None:
         await self.seeder.close()

@@ -43,7 +43,7 @@ async def test_what_was_spent_before_a_budget_existed_counts_once(
     budget = await _create(replica, budget_tenant, match={"user": "*"})
     assert budget.state == "seeding"
     await _spend(replica, budget_tenant, ["5"])
-    await replica.seeder.run_once()
+    await replica.seed_all()
     seeded = await replica.service.get(budget_tenant, budget.budget_id)
     assert seeded.state == "current"
     assert await posted(pools, budget.budget_id) == {'{"user":"u1"}': Decimal(6), '{"user":"u2"}': Decimal(1)}
@@ -61,7 +61,7 @@ async def test_without_earlier_charges_a_budget_is_current_from_the_start(replic
     monthly = await replica.service.create(budget_tenant, a_budget_draft(), wait_seconds=0)
     ever = await _create(replica, budget_tenant, slug="ever")
     assert (monthly.state, ever.state) == ("current", "seeding")
-    await replica.seeder.run_once()
+    await replica.seed_all()
 
 
 async def test_only_the_window_of_the_creation_counts(replica: Replica, pools: Pools, budget_tenant: str) -> None:
@@ -72,7 +72,7 @@ async def test_only_the_window_of_the_creation_counts(replica: Replica, pools: P
     await _spend(replica, budget_tenant, ["2"], effective_at=within)
     budget = await _create(replica, budget_tenant, period="1d")
     await _spend(replica, budget_tenant, ["4"], effective_at=before)
-    await replica.seeder.run_once()
+    await replica.seed_all()
     assert (await posted(pools, budget.budget_id))["{}"] == Decimal(2)
 
 
@@ -81,7 +81,7 @@ async def test_charges_of_one_instant_are_told_apart_at_the_end_of_a_chunk(
 ) -> None:
     await _spend(replica, budget_tenant, ["1"] * 20, effective_at=utc_now())
     budget = await _create(replica, budget_tenant)
-    await replica.seeder.run_once()
+    await replica.seed_all()
     assert await posted(pools, budget.budget_id) == {"{}": Decimal(20)}
 
 
@@ -91,7 +91,7 @@ async def test_a_finished_seeding_is_a_change_of_configuration(
     await _spend(replica, budget_tenant, ["1"])
     budget = await _create(replica, budget_tenant)
     known = await other_replica.configs.get(budget_tenant)
-    await replica.seeder.run_once()
+    await replica.seed_all()
     seeded = await other_replica.service.get(budget_tenant, budget.budget_id)
     assert seeded.changed_version > known.version >= budget.config_version == seeded.config_version
     reloaded = (await other_replica.configs.reload(budget_tenant)).budgets.find(budget.budget_id)
@@ -105,7 +105,7 @@ async def test_several_seeders_at_once_count_nothing_twice(
     await _spend(replica, budget_tenant, ["0.01"] * 100)
     budgets = [await _create(replica, budget_tenant, slug=f"b{number}") for number in range(3)]
     await asyncio.gather(*(r.seeder.run_once() for r in (replica, other_replica, replica, other_replica)))
-    await replica.seeder.run_once()
+    await replica.seed_all()
     assert [await posted(pools, budget.budget_id) for budget in budgets] == [{"{}": Decimal(1)}] * 3
 
 
@@ -119,7 +119,7 @@ async def test_even_without_the_lock_that_saves_work_nothing_counts_twice(
     await _spend(replica, budget_tenant, ["0.01"] * 100)
     budget = await _create(replica, budget_tenant)
     await asyncio.gather(*(r.seeder.run_once() for r in (replica, other_replica, replica, other_replica)))
-    await replica.seeder.run_once()
+    await replica.seed_all()
     assert await posted(pools, budget.budget_id) == {"{}": Decimal(1)}
 
 
@@ -156,7 +156,7 @@ async def test_a_crash_between_chunks_loses_and_doubles_nothing(
         with pytest.raises(_Crash):
             await replica.seeder.run_once()
     assert (await replica.service.get(budget_tenant, budget.budget_id)).state == "seeding"
-    await other_replica.seeder.run_once()
+    await other_replica.seed_all()
     assert (await replica.service.get(budget_tenant, budget.budget_id)).state == "current"
     assert await posted(pools, budget.budget_id) == {"{}": Decimal("0.2")}
 
@@ -174,7 +174,7 @@ async def test_seeded_counters_are_owed_to_redis_until_they_are_published(
     assert [(counter[0], counter[1]) for counter in counters] == [(str(budget.budget_id), "{}")]
     assert settlements == []
     publisher.is_up = True
-    await replica.seeder.run_once()
+    await replica.seed_all()
     assert len(await rows(pools, "SELECT FROM outbox WHERE tenant_id = %s", budget_tenant)) == 1
     state = publisher.posts[-1].counters[0]
     assert (state.budget_id, state.enforced, state.version) == (budget.budget_id, Decimal(10), 2)
@@ -197,7 +197,7 @@ async def test_an_archived_budget_is_not_seeded_further(replica: Replica, pools:
     budget = await _create(replica, budget_tenant)
     await replica.seeder.step(budget_tenant)
     await replica.service.archive(budget_tenant, budget.budget_id)
-    await replica.seeder.run_once()
+    await replica.seed_all()
     await _spend(replica, budget_tenant, ["1"])
     assert await posted(pools, budget.budget_id) == {"{}": Decimal(7)}
 
@@ -212,7 +212,7 @@ async def test_a_charge_reversed_while_its_budget_is_seeded_counts_nothing(
         assert isinstance(outcome, Recorded)
         await reversals.reverse(budget_tenant, outcome.summary.charge_id, "wrong")
         await replica.seeder.step(budget_tenant)
-    await replica.seeder.run_once()
+    await replica.seed_all()
     assert await posted(pools, budget.budget_id) == {"{}": Decimal(13)}
 
 
@@ -221,7 +221,7 @@ async def test_a_limit_changed_while_seeding_stays_changed(replica: Replica, poo
     budget = await _create(replica, budget_tenant)
     await replica.seeder.step(budget_tenant)
     await replica.service.change_terms(budget_tenant, budget.budget_id, {"limit_usd": Decimal(3)})
-    await replica.seeder.run_once()
+    await replica.seed_all()
     seeded = await replica.service.get(budget_tenant, budget.budget_id)
     assert (seeded.state, seeded.limit_usd) == ("current", Decimal(3))
     assert await posted(pools, budget.budget_id) == {"{}": Decimal(20)}
@@ -300,7 +300,7 @@ async def test_budgets_come_and_go_under_load_and_no_event_is_missed_or_doubled(
     stop.set()
     await asyncio.gather(*flows)
     await asyncio.gather(replica.seeder.run_once(), other_replica.seeder.run_once())
-    await replica.seeder.run_once()
+    await replica.seed_all()
     total = await replica.service.get(budget_tenant, "all")
     assert total.state == "current"
     assert await posted(pools, total.budget_id) == {"{}": recorded * Decimal("0.01")}
