@@ -127,28 +127,55 @@ class CorrectionWriter:
     ) -> "_Pending":
         """Take the locks, and return what is to be written by the configuration that they hold still."""
         await connection.execute(_LOCK_CORRECTIONS, (_lock_key(self._tenant_id),))
-        event_ids = [correction.reversal.event_id for correction in corrections]
         await connection.execute(LOCK_SHARED, (tenant_lock_keys([self._tenant_id]),))
         fence_holds = await repository.holds_fence(connection, fences_of(matched))
-        done = await repository.find_recorded(connection, self._tenant_id, LEDGER_SOURCE, event_ids)
+        recorded = await self._find_recorded(connection, corrections)
         if not fence_holds:
             drafts = [draft for correction in corrections for draft in correction.drafts]
             matched = await self._matcher.match(drafts, connection=connection)
-        wanted = [correction for correction in corrections if correction.reversal.event_id not in done]
-        return _Pending(corrections, done, wanted, matched)
+        done = frozenset(
+            each.reversal.event_id for each in corrections if (LEDGER_SOURCE, each.reversal.event_id) in recorded
+        )
+        # Its reversal alone must not be written: whoever has the key of what would come in its place has it for good.
+        taken = frozenset(
+            each.reversal.event_id
+            for each in corrections
+            if each.replacement is not None and (each.replacement.source, each.replacement.event_id) in recorded
+        )
+        wanted = [each for each in corrections if each.reversal.event_id not in done | taken]
+        return _Pending(corrections, done, taken - done, wanted, matched)
+
+    async def _find_recorded(
+        self, connection: PostgresConnection, corrections: Sequence[Correction]
+    ) -> frozenset[tuple[str, str]]:
+        """Return (source, event_id) of those drafts of the corrections whose event keys are taken."""
+        event_ids: dict[str, list[str]] = {}
+        for correction in corrections:
+            for draft in correction.drafts:
+                event_ids.setdefault(draft.source, []).append(draft.event_id)
+        recorded: set[tuple[str, str]] = set()
+        for source, ids in event_ids.items():
+            known = await repository.find_recorded(connection, self._tenant_id, source, ids)
+            recorded.update((source, event_id) for event_id in known)
+        return frozenset(recorded)
 
 
 class _Pending(msgspec.Struct, frozen=True):
-    """Corrections asked for, those of them that are done already, and those to be written, matched."""
+    """Corrections asked for, those to be written, matched; the others by the ids of their reversals.
+
+    `done`: the charge is reversed already; `taken`: the event key of what would come in its place is somebody else's.
+    """
 
     corrections: Sequence[Correction]
     done: frozenset[str]
+    taken: frozenset[str]
     wanted: list[Correction]
     matched: MatchedBatch
 
     def outcomes(self, refused: Mapping[str, str]) -> list[CorrectionOutcome]:
         """Return what becomes of each, given those the database refuses."""
-        return [_outcome(correction, self.done, refused) for correction in self.corrections]
+        unstorable = dict.fromkeys(self.taken, "event_recorded_once") | dict(refused)
+        return [_outcome(correction, self.done, unstorable) for correction in self.corrections]
 
     def halves(self) -> tuple["_Pending", "_Pending"]:
         """Return the first and the second half of what is to be written."""

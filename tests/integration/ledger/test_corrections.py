@@ -264,3 +264,24 @@ async def test_a_charge_that_was_corrected_twice_names_what_stands_in_its_place(
     with pytest.raises(StateConflict, match="reversed before"):
         await reversals.reverse(ledger_tenant, first, "by hand")
     assert (await _windows(pools, ledger_tenant))["{}"] == 0
+
+
+async def test_a_charge_is_not_reversed_when_the_key_of_what_would_replace_it_is_taken(
+    pools: Pools, recorder: LedgerRecorder, ledger_tenant: str
+) -> None:
+    [charge_id, other_id] = await _recorded(
+        recorder, a_draft(ledger_tenant, "e1", cost="1"), a_draft(ledger_tenant, "e2", cost="1")
+    )
+    correction = await _correction(pools, ledger_tenant, charge_id, "0.25")
+    assert correction.replacement is not None
+    squatter = msgspec.structs.replace(a_draft(ledger_tenant, cost="3"), event_id="e1#accepted-1", source="gateway")
+    await _recorded(recorder, squatter)
+    blocked = msgspec.structs.replace(
+        correction,
+        replacement=msgspec.structs.replace(correction.replacement, event_id="e1#accepted-1", source="gateway"),
+    )
+    free = await _correction(pools, ledger_tenant, other_id, "0.5")
+    outcomes = await recorder.correct(ledger_tenant, [blocked, free])
+    assert outcomes[0] == Unstorable("event_recorded_once")
+    assert isinstance(outcomes[1], Corrected)
+    assert isinstance((await recorder.correct(ledger_tenant, [correction]))[0], Corrected)
