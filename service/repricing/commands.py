@@ -17,15 +17,15 @@ from service.config.fence import ConfigFence
 from service.config.service import ConfigStore
 from service.config.window_matcher import ConfigWindowMatcher
 from service.db.pools import PostgresPool, connected
-from service.errors import InvalidInput
+from service.errors import InvalidInput, Unavailable
 from service.kit.ids import new_id
 from service.kit.instants import checked_instant
 from service.ledger.filters import TimeRange
 from service.ledger.service import LedgerRecorder
 from service.pricing.registry import PriceBooks
 from service.repricing import repository
-from service.repricing.queries import count_charges
-from service.repricing.repository import RepricingRow
+from service.repricing.queries import count_charges, read_now
+from service.repricing.repository import LostClaim, RepricingRow
 from service.repricing.repricer import Repricer
 from service.repricing.result import RepricingResult, Shift
 from service.repricing.service import repricing_is_running
@@ -35,7 +35,7 @@ _AUTHOR = "tallygate reprice"
 _PUBLISH_WAIT_MS = 500
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     """What carries out a repricing here, without a server."""
 
     pool: PostgresPool
@@ -87,13 +87,13 @@ def _parsed(filters: Sequence[str]) -> dict[str, list[str]]:
 
 async def _reprice(opener: Any, tenant_id: str, terms: RepricingTerms, *, applies: bool, is_agreed: bool) -> None:
     async with _opened(opener, tenant_id, terms) as run:
-        preview = await _carry_out(run, applies=False)
+        preview = await carry_out(run, applies=False)
         _print(preview)
         if not applies or not preview.progress.changed:
             return
         if not is_agreed and not await asyncio.to_thread(click.confirm, "Write these corrections?", err=True):
             return
-        applied = await _carry_out(run, applies=True)
+        applied = await carry_out(run, applies=True)
         progress = applied.progress
         click.echo(f"{progress.changed:,} charges corrected ({applied.repricing_id})")
         if progress.refused:
@@ -101,7 +101,7 @@ async def _reprice(opener: Any, tenant_id: str, terms: RepricingTerms, *, applie
 
 
 @asynccontextmanager
-async def _opened(opener: Any, tenant_id: str, terms: RepricingTerms) -> AsyncIterator[_Run]:
+async def _opened(opener: Any, tenant_id: str, terms: RepricingTerms) -> AsyncIterator[Run]:
     async with opener.pools() as pools:
         configs = ConfigStore(pools.postgres, ConfigFence(pools.redis))
         await configs.get(tenant_id)
@@ -113,15 +113,17 @@ async def _opened(opener: Any, tenant_id: str, terms: RepricingTerms) -> AsyncIt
         )
         try:
             repricer = Repricer(pools.postgres, configs, PriceBooks(pools.postgres), recorder)
-            yield _Run(pools.postgres, repricer, tenant_id, terms)
+            yield Run(pools.postgres, repricer, tenant_id, terms)
         finally:
             await recorder.close()
             await publisher.close()
             await configs.close()
 
 
-async def _carry_out(run: _Run, *, applies: bool) -> RepricingRow:
+async def carry_out(run: Run, *, applies: bool) -> RepricingRow:
     """Run a repricing or its preview here, under a bar, and return how it ended."""
+    # Counting may take as long as a statement may: what is not claimed yet nobody can take over meanwhile.
+    total = await _count(run, await read_now(run.pool))
     async with connected(run.pool) as connection:
         row = await repository.insert_repricing(
             connection, run.tenant_id, new_id(), run.terms, applies=applies, created_by=_AUTHOR, runner_id=new_id()
@@ -129,10 +131,14 @@ async def _carry_out(run: _Run, *, applies: bool) -> RepricingRow:
         if row is None:
             raise repricing_is_running(await repository.find_running(connection, run.tenant_id))
     job = row.as_job()
-    total = await _count(run, row.created_at)
     with _bar("applying" if applies else "preview", total) as show:
         try:
             await run.repricer.run(job, lambda progress: show(progress.examined, progress.changed))
+        except LostClaim as error:
+            raise Unavailable(
+                f"Repricing {row.repricing_id} was taken over by a server, which finishes it:"
+                f" GET /v1/repricings/{row.repricing_id} says how far it is."
+            ) from error
         except asyncio.CancelledError:
             await run.repricer.fail(job, "stopped by its operator")
             raise
@@ -142,7 +148,7 @@ async def _carry_out(run: _Run, *, applies: bool) -> RepricingRow:
     return ended
 
 
-async def _count(run: _Run, begun_at: datetime) -> int | None:
+async def _count(run: Run, begun_at: datetime) -> int | None:
     try:
         return await count_charges(run.pool, run.tenant_id, run.terms, begun_at)
     except InvalidInput:  # counting alone takes longer than a statement may: the bar does without
@@ -171,11 +177,12 @@ def _print(preview: RepricingRow) -> None:
     console = Console()
     progress, result = preview.progress, preview.result
     assert result is not None
-    console.print(
-        f"{progress.examined:,} charges examined, {progress.changed:,} change,"
-        f" {progress.not_repriceable:,} cannot be priced anew: what they were priced from was not kept",
-        highlight=False,
-    )
+    console.print(f"{progress.examined:,} charges examined, {progress.changed:,} change", highlight=False)
+    if progress.not_repriceable:
+        console.print(
+            f"{progress.not_repriceable:,} cannot be priced anew: what they were priced from was not kept",
+            highlight=False,
+        )
     if not progress.changed:
         return
     console.print(

@@ -76,7 +76,7 @@ SELECT dimension, value, before, after, charges_before, charges_after, enforced_
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Charges to be priced anew, and where to go on: None = this was the last page."""
+    """Charges to be priced anew, and where to go on after them: None = there was nothing to look at."""
 
     charges: list[ChargeRow]
     reached: Position | None
@@ -112,7 +112,10 @@ async def read_pages(
         while not is_last_page:
             rows = await _read_page(pool, tenant_id, terms, begun_at, after, slice_end)
             is_last_page = len(rows) < PAGE_CHARGES
-            after = slice_end if is_last_page else Position(rows[-1]["effective_at"], rows[-1]["charge_id"])
+            if is_last_page and slice_end is not None:
+                after = slice_end
+            elif rows:
+                after = Position(rows[-1]["effective_at"], rows[-1]["charge_id"])
             yield Page([row for row in rows if row["is_present"]], after)
         if slice_end is None:
             return

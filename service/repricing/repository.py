@@ -18,8 +18,9 @@ from service.ledger.filters import Position, TimeRange
 from service.repricing.result import RepricingResult
 from service.repricing.terms import Job, Progress, RepricingTerms
 
-# A page takes a fraction of a second; one that waits for locks, or for its turn among many, some.
-LEASE_SECONDS = 20
+# A page takes a fraction of a second; one that waits for locks or for its turn among many may take as long as its
+# statements are allowed to.
+LEASE_SECONDS = 90
 # Summing up millions of corrections is one statement.
 FINISHING_SECONDS = 600
 

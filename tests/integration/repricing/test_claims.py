@@ -14,12 +14,14 @@ from service.config.fence import ConfigFence
 from service.config.service import ConfigStore
 from service.config.window_matcher import ConfigWindowMatcher
 from service.db.pools import Pools
+from service.errors import Unavailable
 from service.kit.clock import utc_now
 from service.kit.ids import new_id
 from service.ledger.filters import TimeRange
 from service.ledger.service import LedgerRecorder
 from service.pricing.registry import PriceBooks
-from service.repricing import repository
+from service.repricing import commands, repository
+from service.repricing import repricer as repricer_module
 from service.repricing.queries import PAGE_CHARGES
 from service.repricing.repository import LostClaim
 from service.repricing.repricer import Repricer
@@ -190,3 +192,44 @@ async def test_a_server_takes_up_what_nobody_works_on(mispriced: World) -> None:
             await asyncio.sleep(0.05)
             state = (await mispriced.call("GET", f"/v1/repricings/{job.repricing_id}"))["state"]
     await _assert_all_corrected_once(mispriced, job.repricing_id)
+
+
+async def test_a_crash_while_the_result_is_summed_up_counts_the_last_page_once(
+    mispriced: World, make_repricer: MakeRepricer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await _begin(mispriced)
+
+    class CrashError(Exception):
+        pass
+
+    async def crash(*_: Any) -> Any:
+        raise CrashError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(repricer_module, "read_moved", crash)
+        with pytest.raises(CrashError):
+            await make_repricer().run(job)
+    await make_repricer().run(await _claim(mispriced, job))
+    await _assert_all_corrected_once(mispriced, job.repricing_id)
+
+
+async def test_an_operator_is_told_where_a_repricing_goes_on_that_a_server_took_over(
+    mispriced: World, make_repricer: MakeRepricer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repricer = make_repricer()
+    apply = repricer.apply
+
+    async def lose_claim(job: Job, on_progress: Any) -> Progress:
+        await _claim(mispriced, job)
+        return await apply(job, on_progress)
+
+    monkeypatch.setattr(repricer, "apply", lose_claim)
+    now = utc_now()
+    terms = RepricingTerms(time_range=TimeRange(now - timedelta(days=1), now + timedelta(days=1)))
+    run = commands.Run(mispriced.pools.postgres, repricer, mispriced.tenant_id, terms)
+    with pytest.raises(Unavailable, match="/v1/repricings/"):
+        await commands.carry_out(run, applies=True)
+    async with mispriced.pools.postgres.connection() as connection:
+        running = await repository.find_running(connection, mispriced.tenant_id)
+    assert running is not None
+    await make_repricer().run(await _claim(mispriced, running.as_job()))
