@@ -59,8 +59,11 @@ def test_a_factor_is_of_the_listed_rate():
 
 
 def test_a_factor_of_a_rate_that_is_not_listed_changes_nothing():
-    found = overridden(FLAT, an_override({"output_cost_per_reasoning_token": "x2"}))
-    assert rates(found) == map_rates(FLAT)
+    assert overridden(FLAT, an_override({"output_cost_per_reasoning_token": "x2"})) is None
+    found = overridden(FLAT, an_override({"output_cost_per_reasoning_token": "x2", IN: "x2"}))
+    assert rates(found) == map_rates({**FLAT, IN: 2e-06})
+    assert found is not None
+    assert found.keys == {IN}
 
 
 def test_a_rate_the_list_does_not_state_is_added():
@@ -166,7 +169,7 @@ def test_what_is_more_specific_than_a_replacement_changes_the_replacement():
     assert rates(found) == map_rates({"mode": "chat", IN: 2e-06, OUT: 4e-06})
     assert found is not None
     assert found.names == ("contract", "team")
-    assert found.keys == {IN, OUT, READ}
+    assert found.keys == {IN, OUT}
 
 
 def test_the_most_specific_of_several_replacements_is_the_price():
@@ -175,6 +178,85 @@ def test_the_most_specific_of_several_replacements_is_the_price():
         an_override({OUT: "0.000003"}, {"team": "core"}, replace=True),
     ]
     assert rates(overridden(FLAT, *rules, call=a_call("m", team="core"))) == map_rates({"mode": "chat", OUT: 3e-06})
+
+
+def price_then_factor(match: dict[str, Any], *, is_factor_newer: bool, **rest: Any) -> tuple[PriceRule, PriceRule]:
+    """A price by model and factors by team, either of them the more specific one."""
+    prices = an_override({IN: "0.000002", OUT: "0.000003"}, match, name="prices", number=7)
+    factors = {IN: "x0.5", OUT: "x0.5"} | rest
+    return prices, an_override(factors, {"team": "core"}, name="factors", number=8 if is_factor_newer else 6)
+
+
+@pytest.mark.parametrize("is_factor_newer", [True, False])
+def test_a_factor_without_a_listed_rate_takes_no_price_away(*, is_factor_newer: bool):
+    rules = price_then_factor({"model": "own/model"}, is_factor_newer=is_factor_newer)
+    found = unlisted(*rules, call=a_call("own/model", team="core"))
+    assert set(rates(found).values()) == {Decimal("0.000002"), Decimal("0.000003")}
+    assert found is not None
+    assert (found.keys, found.names) == ({IN, OUT}, ("prices",))
+
+
+@pytest.mark.parametrize("is_factor_newer", [True, False])
+def test_of_a_listed_rate_the_more_specific_one_of_price_and_factor_holds(*, is_factor_newer: bool):
+    rules = price_then_factor({"model": "m"}, is_factor_newer=is_factor_newer)
+    found = overridden(FLAT, *rules, call=a_call("m", team="core"))
+    expected = {IN: 5e-07, OUT: 2e-06} if is_factor_newer else {IN: 2e-06, OUT: 3e-06}
+    assert rates(found) == map_rates({**FLAT, **expected})
+    assert found is not None
+    assert found.names == (("factors",) if is_factor_newer else ("prices",))
+
+
+def test_each_rate_is_decided_for_itself():
+    entry = {"litellm_provider": "openai", "mode": "chat", IN: 1e-06}
+    found = overridden(entry, *price_then_factor({"model": "m"}, is_factor_newer=True), call=a_call("m", team="core"))
+    assert rates(found) == map_rates({**entry, IN: 5e-07, OUT: 3e-06})
+    assert found is not None
+    assert set(found.names) == {"factors", "prices"}
+
+
+def test_of_several_prices_a_factor_stands_back_for_the_most_specific_one():
+    rules = [
+        an_override({IN: "0.000001"}, name="general"),
+        an_override({IN: "0.000002"}, {"provider": "openai"}, name="special"),
+        an_override({IN: "x0.5"}, {"provider": "openai", "team": "core"}),
+        an_override({IN: "x0.1"}, {"provider": "openai", "team": "core", "user": None}),
+    ]
+    found = unlisted(*rules, call=a_call("own/model", team="core"))
+    assert rates(found)["text_input"] == Decimal("0.000002")
+    assert found is not None
+    assert found.names == ("special",)
+
+
+def test_a_factor_and_a_price_are_decided_in_each_row_of_a_price_table():
+    rows = [{"range": [0, 100], IN: 1e-06, OUT: 4e-06}, {"range": [100, 1000], IN: 2e-06, OUT: 8e-06}]
+    entry = {"litellm_provider": "x", "mode": "chat", "tiered_pricing": rows}
+    prices = an_override({IN: "0.000005", READ: "0.000001"}, name="prices")
+    factors = an_override({IN: "x0.5", READ: "x0.5"}, {"team": "core"}, name="factors")
+    found = overridden(entry, prices, factors, call=a_call("m", team="core"))
+    changed = [{**row, IN: row[IN] / 2, READ: 1e-06} for row in rows]
+    for tokens in (50, 500):
+        assert rates(found, tokens) == map_rates({**entry, "tiered_pricing": changed}, tokens)
+
+
+def test_a_factor_and_a_price_are_decided_off_peak_by_what_is_listed_then():
+    off_peak = {"windows": [{"hours_utc": "00:00-12:00"}], IN: 5e-07}
+    entry = {"litellm_provider": "openai", "mode": "chat", "off_peak_pricing": off_peak}
+    prices = an_override({IN: "0.000005", OUT: "0.000009"}, name="prices")
+    factors = an_override({IN: "x0.5", OUT: "x0.5"}, {"team": "core"}, name="factors")
+    found = overridden(entry, prices, factors, call=a_call("m", team="core"))
+    changed = {**entry, IN: 5e-06, OUT: 9e-06, "off_peak_pricing": {**off_peak, IN: 2.5e-07}}
+    assert rates(found) == map_rates(changed)
+
+
+def test_a_factor_and_a_price_are_decided_for_each_part_of_a_structured_rate():
+    name = "search_context_cost_per_query"
+    low, high = f"{name}.search_context_size_low", f"{name}.search_context_size_high"
+    entry = {**FLAT, name: {"search_context_size_low": 0.01}}
+    prices = an_override({low: "0.5", high: "0.7"}, name="prices")
+    factors = an_override({low: "x0.5", high: "x0.5"}, {"team": "core"}, name="factors")
+    found = overridden(entry, prices, factors, call=a_call("m", team="core"))
+    changed = {"search_context_size_low": 0.005, "search_context_size_high": 0.7}
+    assert rates(found) == map_rates({**entry, name: changed})
 
 
 def test_lines_say_whose_rate_it_is():
