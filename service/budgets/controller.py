@@ -29,7 +29,8 @@ from service.budgets.service import BudgetService, WindowPage, subject_of_text
 from service.errors import InvalidInput
 from service.kit import clock
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
-from service.ledger.filters import TimeRange, parse_range, refuse_unknown, single
+from service.kit.parameters import refuse_unknown
+from service.ledger.filters import TimeRange, parse_range, single
 from service.problems import problem_responses
 
 _LIVE: list[State] = ["seeding", "current"]

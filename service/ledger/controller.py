@@ -14,13 +14,13 @@ from service.access.tokens import Caller
 from service.errors import NotFound
 from service.kit import clock
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
+from service.kit.parameters import refuse_unknown
 from service.ledger.filters import (
     FIELDS,
     Position,
     TimeRange,
     parse_conditions,
     parse_range,
-    refuse_unknown,
     scope_conditions,
     single,
 )

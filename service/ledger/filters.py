@@ -13,9 +13,8 @@ import msgspec
 from service.errors import InvalidInput
 from service.identity.dimensions import DIMENSION_NAMES, clean_value
 from service.kit.instants import BEGINNING, checked_instant
+from service.kit.parameters import Parameters
 from service.kit.text import bounded_text
-
-Parameters = Mapping[str, Sequence[str]]
 
 DEFAULT_RANGE = timedelta(days=30)
 # Producers' clocks may run ahead of ours by this much: what was just recorded is inside the default range.
@@ -68,17 +67,6 @@ class Position(msgspec.Struct, frozen=True):
 
     effective_at: datetime
     charge_id: UUID
-
-
-def refuse_unknown(parameters: Parameters, known: Sequence[str]) -> None:
-    """Raise InvalidInput (`unknown_parameter`) for the first parameter that is none of the known ones."""
-    for name in parameters:
-        if name not in known:
-            raise InvalidInput(
-                f"There is no parameter {name[:100]!r} here; known are {', '.join(sorted(known))}.",
-                code="unknown_parameter",
-                field=name[:100],
-            )
 
 
 def single(parameters: Parameters, name: str) -> str | None:

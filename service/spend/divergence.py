@@ -9,7 +9,8 @@ from uuid import UUID
 import msgspec
 
 from service.errors import InvalidInput
-from service.ledger.filters import Parameters, single
+from service.kit.parameters import Parameters
+from service.ledger.filters import single
 from service.spend.report_query import ReportPosition, ReportQuery, parse_group_by, parse_report_query
 from service.spend.spend_query import GROUPABLE
 

@@ -15,13 +15,12 @@ from service.errors import InvalidInput
 from service.identity.dimensions import clean_value
 from service.kit.instants import parse_instant
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
+from service.kit.parameters import Parameters, refuse_unknown
 from service.kit.text import bounded_text
 from service.ledger.filters import (
     Condition,
-    Parameters,
     Position,
     TimeRange,
-    refuse_unknown,
     scope_conditions,
     single,
 )

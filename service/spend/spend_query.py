@@ -13,14 +13,13 @@ import msgspec
 from service.errors import InvalidInput
 from service.kit.money import format_amount
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
+from service.kit.parameters import Parameters, refuse_unknown
 from service.ledger.filters import (
     FIELDS,
     Condition,
-    Parameters,
     TimeRange,
     parse_conditions,
     parse_range,
-    refuse_unknown,
     scope_conditions,
     single,
 )

@@ -10,7 +10,8 @@ import msgspec
 
 from service.errors import InvalidInput
 from service.identity.repricing_offer import RepricingRange
-from service.ledger.filters import Condition, Parameters
+from service.kit.parameters import Parameters
+from service.ledger.filters import Condition
 from service.spend.report_query import ReportPosition, ReportQuery, parse_report_query
 
 # The fees' state is part of the group: a model without a price whose fee is priced is not the same finding.

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidInput
+from service.kit.parameters import refuse_unknown
 from service.kit.text import bounded_text
 from service.ledger.filters import (
     TimeRange,
@@ -13,7 +14,6 @@ from service.ledger.filters import (
     parse_range,
     quarter_after,
     quarter_before,
-    refuse_unknown,
     scope_conditions,
     single,
 )
