@@ -1,6 +1,6 @@
 """Wire shapes of aliases and keys."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -13,6 +13,7 @@ from service.identity.known_key import KeyFacts, KnownKey
 from service.identity.names import clean_name
 from service.identity.repository import AliasRow
 from service.identity.repricing_offer import RepricingOffer
+from service.kit.instants import bounded_instant
 from service.kit.text import stripped_text
 
 MAX_TEXT = 256
@@ -31,8 +32,8 @@ class AliasRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     def to_rule(self) -> Alias:
         """Return the alias. Raises InvalidInput with the field that cannot be taken."""
-        start = (self.effective_from or BEGINNING).astimezone(UTC)
-        end = None if self.effective_to is None else self.effective_to.astimezone(UTC)
+        start = BEGINNING if self.effective_from is None else bounded_instant(self.effective_from, "effective_from")
+        end = None if self.effective_to is None else bounded_instant(self.effective_to, "effective_to")
         if end is not None and end <= start:
             raise InvalidInput("An alias has to begin before it ends.", field="effective_to")
         return Alias(

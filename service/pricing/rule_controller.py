@@ -1,9 +1,9 @@
 """`/v1/price-overrides`, `/v1/fees` and `/v1/discounts`: what a tenant declares about its prices."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from litestar import Controller, delete, get, post
+from litestar import Controller, Request, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -13,6 +13,7 @@ from service.errors import Forbidden
 from service.identity.repricing_offer import OfferFinder
 from service.kit.instants import checked_instant
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
+from service.kit.parameters import refuse_unknown
 from service.pricing.rule_repository import RuleRow
 from service.pricing.rule_schemas import (
     DeclaredOverride,
@@ -36,6 +37,7 @@ from service.problems import problem_responses
 _DECLARE_PROBLEMS = (400, 401, 403, 409, 422, 503)
 _LIST_PROBLEMS = (400, 401, 403, 422, 503)
 _DELETE_PROBLEMS = (401, 403, 404, 503)
+_PARAMETERS: Final = ("active_at", "limit", "cursor")
 _ActiveAt = Annotated[str | None, QueryParameter(description="Only rules in force at this instant (RFC 3339).")]
 _Limit = Annotated[str | None, QueryParameter(description="Rows of a page, 1 to 1000 (default 100).")]
 _Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
@@ -75,6 +77,7 @@ class PriceOverrideController(Controller):
     )
     async def list_overrides(
         self,
+        request: Request[Any, Any, Any],
         caller: NamedDependency[Caller],
         price_rule_service: NamedDependency[PriceRuleService],
         active_at: _ActiveAt = None,
@@ -82,6 +85,7 @@ class PriceOverrideController(Controller):
         cursor: _Cursor = None,
     ) -> OverrideList:
         """Return a page of overrides, those of other times too unless `active_at` says otherwise."""
+        refuse_unknown(request.query_params.dict(), _PARAMETERS)
         rows, next_cursor = await _page(price_rule_service, caller, "override", active_at, limit, cursor)
         return OverrideList([override_view(row) for row in rows], next_cursor)
 
@@ -131,6 +135,7 @@ class FeeController(Controller):
     )
     async def list_fees(
         self,
+        request: Request[Any, Any, Any],
         caller: NamedDependency[Caller],
         price_rule_service: NamedDependency[PriceRuleService],
         active_at: _ActiveAt = None,
@@ -138,6 +143,7 @@ class FeeController(Controller):
         cursor: _Cursor = None,
     ) -> FeeList:
         """Return a page of fees, those of other times too unless `active_at` says otherwise."""
+        refuse_unknown(request.query_params.dict(), _PARAMETERS)
         rows, next_cursor = await _page(price_rule_service, caller, "fee", active_at, limit, cursor)
         return FeeList([fee_view(row) for row in rows], next_cursor)
 
@@ -187,6 +193,7 @@ class DiscountController(Controller):
     )
     async def list_discounts(
         self,
+        request: Request[Any, Any, Any],
         caller: NamedDependency[Caller],
         price_rule_service: NamedDependency[PriceRuleService],
         active_at: _ActiveAt = None,
@@ -194,6 +201,7 @@ class DiscountController(Controller):
         cursor: _Cursor = None,
     ) -> DiscountList:
         """Return a page of discounts and markups, those of other times too unless `active_at` says otherwise."""
+        refuse_unknown(request.query_params.dict(), _PARAMETERS)
         rows, next_cursor = await _page(price_rule_service, caller, "discount", active_at, limit, cursor)
         return DiscountList([discount_view(row) for row in rows], next_cursor)
 

@@ -4,10 +4,13 @@
 characters.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
-from service.identity.conditions import Match, parse_conditions
+from service.errors import InvalidInput
+from service.identity.conditions import EACH, Match, parse_conditions
 from service.identity.dimensions import DIMENSION_NAMES
+from service.kit.text import stripped_text
 
 MODEL: Final = "model"  # the served model or the price key
 PRICE_KEY: Final = "price_key"
@@ -32,6 +35,33 @@ _HINTS: Final = {
     "call_types": "call_type",
     "modes": "mode",
 }
+
+
+def declared_rule_match(document: object, field: str = "match") -> Match:
+    """Return the conditions of a rule to be declared. Raises InvalidInput, also for what looks like another language.
+
+    Elsewhere a leading "!" excludes and a "*" is a pattern. Here both would be literal texts that no call has, and the
+    rule would silently never apply; whoever means them literally writes a prefix.
+    """
+    match = parse_rule_match(document, field)
+    if isinstance(document, Mapping):
+        for dimension, value in document.items():
+            texts = value if isinstance(value, list) else [value]
+            for index, text in enumerate(texts):
+                path = f"{field}.{dimension}"
+                _refuse_other_language(dimension, text, f"{path}[{index}]" if isinstance(value, list) else path)
+    return match
+
+
+def _refuse_other_language(dimension: str, text: object, field: str) -> None:
+    if not isinstance(text, str) or text == EACH:
+        return
+    if stripped_text(text).startswith("!"):
+        detail = 'A "!" excludes nothing here: name the values that are meant; {"prefix": "!"} means the character.'
+        raise InvalidInput(detail, field=field)
+    if EACH in text and dimension not in _PATTERNED:
+        detail = 'A "*" within a value is no pattern in this dimension; write {"prefix": "…"}, or "*" alone for any.'
+        raise InvalidInput(detail, field=field)
 
 
 def parse_rule_match(document: object, field: str = "match") -> Match:

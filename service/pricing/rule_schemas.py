@@ -1,7 +1,7 @@
 """Wire shapes of price rules: amounts are strings (numbers are taken too, by their text)."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -11,8 +11,9 @@ from msgspec import Meta
 from service.errors import InvalidInput
 from service.identity.conditions import match_document
 from service.identity.repricing_offer import RepricingOffer
+from service.kit.instants import bounded_instant
 from service.kit.text import stripped_text
-from service.pricing.rule_match import parse_rule_match
+from service.pricing.rule_match import declared_rule_match
 from service.pricing.rule_repository import RuleRow
 from service.pricing.rule_service import RuleDraft
 from service.pricing.rule_terms import (
@@ -44,10 +45,10 @@ class _RuleRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return RuleDraft(
             kind=kind,
             name=_checked_text(self.name, MAX_NAME_CHARACTERS, "name"),
-            match=parse_rule_match(self.match),
+            match=declared_rule_match(self.match),
             terms=terms,
-            effective_from=_in_utc(self.effective_from),
-            effective_to=_in_utc(self.effective_to),
+            effective_from=_bounded(self.effective_from, "effective_from"),
+            effective_to=_bounded(self.effective_to, "effective_to"),
             reason=None if self.reason is None else _checked_text(self.reason, MAX_REASON_CHARACTERS, "reason"),
         )
 
@@ -185,8 +186,8 @@ def _fields(row: RuleRow) -> Mapping[str, Any]:
     }
 
 
-def _in_utc(instant: datetime | None) -> datetime | None:
-    return None if instant is None else instant.astimezone(UTC)
+def _bounded(instant: datetime | None, field: str) -> datetime | None:
+    return None if instant is None else bounded_instant(instant, field)
 
 
 def _checked_text(text: str, most: int, field: str) -> str:

@@ -1,12 +1,13 @@
 """Wire shapes of repricings."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+from service.kit.instants import bounded_instant
 from service.ledger.filters import TimeRange
 from service.repricing.repository import RepricingRow
 from service.repricing.result import RepricingResult
@@ -34,7 +35,8 @@ class RepricingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True,
     def to_terms(self) -> RepricingTerms:
         """Return the terms. Raises InvalidInput with the field that cannot be taken."""
         named = {name: [values] if isinstance(values, str) else values for name, values in self.filter.items()}
-        return checked_terms(TimeRange(self.start.astimezone(UTC), self.end.astimezone(UTC)), named)
+        time_range = TimeRange(bounded_instant(self.start, "from"), bounded_instant(self.end, "to"))
+        return checked_terms(time_range, named)
 
 
 class ProgressView(msgspec.Struct, kw_only=True):

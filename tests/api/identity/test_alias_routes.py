@@ -45,6 +45,8 @@ async def test_an_alias_without_dates_holds_for_all_times(client: httpx.AsyncCli
         ({"alias": "a\u0000b", "model": "m"}, 422, "alias"),
         ({"alias": "a", "model": "m\n"}, 201, None),
         ({"alias": "a", "model": "b\u202ec"}, 422, "model"),
+        ({"alias": "a", "model": "m", "effective_from": "0001-01-01T00:00:00+14:00"}, 422, "effective_from"),
+        ({"alias": "a", "model": "m", "effective_to": "9999-12-31T23:59:59-14:00"}, 422, "effective_to"),
         (
             {
                 "alias": "a",

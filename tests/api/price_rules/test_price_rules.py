@@ -70,6 +70,21 @@ async def test_an_override_prices_a_model_no_list_knows(world: World):
     assert (charge["price_state"], charge["cost_usd"], charge["assumed_usd"]) == ("priced", "0.0023", "0")
 
 
+async def test_a_factor_for_a_team_leaves_a_model_no_list_knows_its_price(world: World):
+    rates = {"input_cost_per_token": {"usd": "0.000001"}, "output_cost_per_token": {"usd": "0.000002"}}
+    await declare(world, "price-overrides", match={"model": "hosted_vllm/house-7b"}, rates=rates)
+    factors = {key: {"factor": "0.9"} for key in rates}
+    await declare(world, "price-overrides", match={"team": "core"}, rates=factors)
+    charge = await charge_of(
+        world,
+        model="hosted_vllm/house-7b",
+        model_group="house",
+        custom_llm_provider="hosted_vllm",
+        metadata={"user_api_key_team_id": "core"},
+    )
+    assert (charge["price_state"], charge["cost_usd"], charge["assumed_usd"]) == ("priced", "0.0012", "0")
+
+
 async def test_fees_are_lines_of_their_own_and_sum_up(world: World):
     await declare(world, "fees", name="platform", kind="usd_per_request", amount="0.001")
     await declare(world, "fees", name="tokens", kind="usd_per_million_total_tokens", amount="1")
@@ -269,6 +284,10 @@ async def test_there_is_a_bound_to_the_number_of_patterns(world: World, kind: st
         ({"match": {"team": ""}}, "match.team"),
         ({"effective_from": "2026-01-02T00:00:00Z", "effective_to": "2026-01-02T00:00:00Z"}, "effective_to"),
         ({"effective_to": "2020-01-01T00:00:00Z"}, "effective_to"),
+        ({"match": {"team": "!core"}}, "match.team"),
+        ({"match": {"team": ["core", "a*"]}}, "match.team[1]"),
+        ({"effective_from": "0001-01-01T00:00:00+14:00"}, "effective_from"),
+        ({"effective_to": "9999-12-31T23:59:59-14:00"}, "effective_to"),
     ],
 )
 async def test_what_cannot_be_taken_is_refused_with_its_field(world: World, kind: str, fields: Any, field: str):
@@ -310,6 +329,8 @@ async def test_a_body_of_another_shape_is_refused(world: World, kind: str):
         await world.call("POST", f"/v1/{kind}", json=body, expect=400)
     await world.call("GET", f"/v1/{kind}", params={"cursor": "x"}, expect=422)
     await world.call("GET", f"/v1/{kind}", params={"active_at": "yesterday"}, expect=422)
+    unknown = await world.call("GET", f"/v1/{kind}", params={"active": "2026-01-01"}, expect=422)
+    assert (unknown["code"], unknown["field"]) == ("unknown_parameter", "active")
     await world.call("DELETE", f"/v1/{kind}/not-an-id", expect=404)
 
 

@@ -285,6 +285,8 @@ _DAY = {"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"}
         ({"from": "2026-11-02T00:00:00Z", "to": "2026-11-01T00:00:00Z"}, 422, "from"),
         ({"from": "2026-11-01T00:00:00Z"}, 400, None),
         ({"from": "2026-11-01T00:00:00", "to": "2026-11-02T00:00:00Z"}, 400, "from"),
+        ({"from": "0001-01-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"}, 422, "from"),
+        ({"from": "2026-11-01T00:00:00Z", "to": "9999-12-31T23:59:59-14:00"}, 422, "to"),
         (_DAY | {"filter": {"teem": "x"}}, 422, "filter.teem"),
         (
             _DAY | {"filter": {"kind": "usage"}},
@@ -297,7 +299,16 @@ _DAY = {"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"}
             "price_state",
         ),
     ],
-    ids=["backwards", "without-end", "without-offset", "unknown-field", "kind", "unknown-state"],
+    ids=[
+        "backwards",
+        "without-end",
+        "without-offset",
+        "too-early",
+        "too-late",
+        "unknown-field",
+        "kind",
+        "unknown-state",
+    ],
 )
 async def test_what_cannot_be_repriced_is_refused_by_field(
     world: World, body: dict[str, Any], status: int, field: str | None

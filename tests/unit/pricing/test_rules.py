@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import InvalidInput
 from service.pricing import rules as rules_module
-from service.pricing.rule_match import RULE_DIMENSIONS, parse_rule_match
+from service.pricing.rule_match import RULE_DIMENSIONS, declared_rule_match, parse_rule_match
 from service.pricing.rules import NO_RULES, PriceRule, PricingRules, RatedCall
 from tests.unit.pricing.rule_builders import NOON, a_call, a_fee, an_adjustment, an_override, rules_of
 
@@ -227,6 +227,39 @@ def test_a_wrong_match_is_refused_with_the_path_of_the_field(document: Any, fiel
     with pytest.raises(InvalidInput) as refused:
         parse_rule_match(document)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"team": "!core"}, "match.team"),
+        ({"model": "!gpt-4o"}, "match.model"),
+        ({"team": ["a", " !core"]}, "match.team[1]"),
+        ({"team": "a*"}, "match.team"),
+        ({"tag": ["a", "b", "c*d"]}, "match.tag[2]"),
+        ({"mode": "*chat"}, "match.mode"),
+    ],
+)
+def test_a_rule_in_another_language_that_would_never_apply_is_not_declared(document: Any, field: str):
+    with pytest.raises(InvalidInput, match="prefix") as refused:
+        declared_rule_match(document)
+    assert refused.value.field == field
+    # One that was stored is read all the same.
+    assert parse_rule_match(document)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"team": "*", "user": None, "tag": {"each": True}},
+        {"team": {"prefix": "!"}, "user": {"prefix": "a*"}},
+        {"model": ["gpt-*", "*mini"], "provider": "az*", "deployment": "a*", "price_key": "x*"},
+        {"team": "core!", "user": ["a!b"]},
+    ],
+)
+def test_what_can_apply_is_declared_as_it_is_stored(document: Any):
+    assert declared_rule_match(document) == parse_rule_match(document)
 
 
 def test_eight_conditions_are_taken():
