@@ -16,6 +16,7 @@ import msgspec
 from service.errors import Forbidden, InvalidInput
 from service.identity.dimensions import DIMENSION_NAMES, PEOPLE, clean_value, is_plain_key
 from service.kit.ids import new_secret
+from service.kit.sources import is_reserved_source
 from service.kit.text import stripped_text
 
 TOKEN_PREFIX = "tg_"  # noqa: S105  (no secret)
@@ -154,6 +155,8 @@ def _check_pinned(pinned: Mapping[str, str]) -> None:
         if name not in PINNABLE:
             raise InvalidInput(f"Cannot be pinned; these can: {', '.join(PINNABLE)}.", field="pinned")
         _check_value(name, value, f"pinned.{name}")
+        if name == SOURCE and is_reserved_source(value):
+            raise InvalidInput("The ledger's own entries come from this source.", field=f"pinned.{name}")
 
 
 def _check_value(name: str, value: str, field: str) -> None:

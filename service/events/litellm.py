@@ -34,6 +34,7 @@ from service.events.litellm_usage import find_usage, measure_tokens, with_used
 from service.events.problems import RefusedEventError
 from service.events.usage_event import EventProblem, UsageEvent
 from service.kit.money import ZERO
+from service.kit.sources import is_reserved_source
 from service.pricing.usage import Usage
 
 DEFAULT_SOURCE: Final = "litellm"
@@ -86,7 +87,7 @@ def _read_event(parts: Parts, received_at: datetime, pinned_source: str | None) 
     key = _identify(parts, found.part, call_id, response_id, unbilled_reason, stated_usd)
     duration = _read_duration(payload)
     return UsageEvent(
-        source=pinned_source or texts.source or DEFAULT_SOURCE,
+        source=_read_source(pinned_source or texts.source),
         event_id=key.event_id,
         fingerprint=key.fingerprint,
         fingerprint_version=FINGERPRINT_VERSION,
@@ -124,6 +125,15 @@ def _read_event(parts: Parts, received_at: datetime, pinned_source: str | None) 
 class _Key(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     fingerprint: bytes
+
+
+def _read_source(source: str | None) -> str:
+    if source is None:
+        return DEFAULT_SOURCE
+    if is_reserved_source(source):
+        detail = "The ledger's own entries come from this source."
+        raise RefusedEventError(problems.RESERVED_SOURCE, detail, "tallygate.source")
+    return source
 
 
 def _identify(

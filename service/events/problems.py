@@ -14,6 +14,7 @@ TOO_DEEPLY_NESTED: Final = "too_deeply_nested"
 INVALID_FIELD: Final = "invalid_field"  # of another type than its meaning allows
 INVALID_NUMBER: Final = "invalid_number"  # negative, not finite, not whole, or absurdly large or fine
 FIELD_MISSING: Final = "field_missing"
+RESERVED_SOURCE: Final = "reserved_source"  # that of the ledger's own entries
 TEXT_TOO_LONG: Final = "text_too_long"
 LIST_TOO_LONG: Final = "list_too_long"
 OCCURRED_IN_FUTURE: Final = "occurred_in_future"

@@ -15,6 +15,7 @@ import structlog
 
 from service.db.pools import PostgresConnection, PostgresPool
 from service.db.tenant_lock import LOCK_SHARED, tenant_lock_keys
+from service.kit.sources import LEDGER_SOURCE
 from service.ledger import repository
 from service.ledger.batches import WindowMatcher, fences_of
 from service.ledger.charge import ChargeDraft, MatchedBatch, Unstorable
@@ -22,8 +23,6 @@ from service.ledger.posts import CommittedPosts
 from service.ledger.repository import Fence
 
 _log = structlog.get_logger(__name__)
-
-LEDGER_SOURCE = "tallygate"
 
 _LOCK_CORRECTIONS = "SELECT pg_advisory_xact_lock(%s)"
 

@@ -16,9 +16,9 @@ from service.audit.repository import COMMAND_LINE, record
 from service.db.pools import PostgresConnection
 from service.errors import StateConflict
 from service.kit.ids import new_id
+from service.kit.sources import LEDGER_SOURCE
 from service.ledger.charge import ChargeDraft, Unstorable
 from service.ledger.corrections import (
-    LEDGER_SOURCE,
     Alongside,
     AlreadyReversed,
     Corrected,

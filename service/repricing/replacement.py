@@ -4,8 +4,9 @@ from hashlib import sha256
 from typing import Final
 
 from service.kit.ids import new_id
+from service.kit.sources import LEDGER_SOURCE
 from service.ledger.charge import ChargeDraft
-from service.ledger.corrections import LEDGER_SOURCE, Correction, correction_event_id
+from service.ledger.corrections import Correction, correction_event_id
 from service.ledger.reversal import core_key_of, reversal_of
 from service.ledger.totals import bucket_of
 from service.repricing.revaluation import IDENTITY, PRICE, ChargeRow, Revaluation

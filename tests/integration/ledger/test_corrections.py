@@ -14,9 +14,9 @@ import pytest
 
 from service.db.pools import Pools, PostgresConnection
 from service.errors import StateConflict
+from service.kit.sources import LEDGER_SOURCE
 from service.ledger.charge import ChargeDraft, Recorded, Unstorable
 from service.ledger.corrections import (
-    LEDGER_SOURCE,
     AlreadyReversed,
     Corrected,
     Correction,

@@ -56,6 +56,8 @@ def test_roles_and_headers_get_one_form() -> None:
         ({"pinned": {"team": ""}}, "pinned.team"),
         ({"pinned": {"team": "a\x00b"}}, "pinned.team"),
         ({"pinned": {"source": "s" * 257}}, "pinned.source"),
+        ({"pinned": {"source": "tallygate"}}, "pinned.source"),
+        ({"pinned": {"source": " TallyGate\u200b"}}, "pinned.source"),
         ({"pinned": {"team": " \u200b"}}, "pinned.team"),
         ({"pinned": {"api_key": "sk-1234"}}, "pinned.api_key"),
         ({"pinned": {"api_key": " TG_1234"}}, "pinned.api_key"),

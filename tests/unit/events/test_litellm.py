@@ -278,6 +278,15 @@ def test_what_an_adapter_adds_does_not_make_it_another_event():
     assert (plain.event_id, plain.fingerprint) == (added.event_id, added.fingerprint)
 
 
+@pytest.mark.parametrize("source", ["tallygate", "TALLYGATE", " Tallygate "])
+def test_the_source_of_the_ledgers_own_entries_is_refused(source: str):
+    problem = read(an_event(tallygate={"source": source}))
+    assert isinstance(problem, EventProblem)
+    assert (problem.code, problem.field) == ("reserved_source", "tallygate.source")
+    assert read_ok(an_event(tallygate={"source": "tallygate-2"})).source == "tallygate-2"
+    assert read_ok(an_event(tallygate={"source": source}), pinned_source="pinned").source == "pinned"
+
+
 def test_the_source_a_token_pins_overrides_the_events():
     event = an_event(tallygate={"source": "claimed"})
     assert read_ok(event, pinned_source="pinned").source == "pinned"
