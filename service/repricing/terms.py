@@ -59,13 +59,16 @@ def checked_terms(time_range: TimeRange, named: Filter) -> RepricingTerms:
     """Return the terms. Raises InvalidInput with the field that cannot be taken."""
     if time_range.start >= time_range.end:
         raise InvalidInput("from must lie before to.", code="invalid_range", field="from")
-    for name in named:
+    for name, values in named.items():
         if name not in FILTER_FIELDS:
             raise InvalidInput(
                 f"Charges are not repriced by {name[:100]!r}; known are {', '.join(sorted(FILTER_FIELDS))}.",
                 code="unknown_parameter",
                 field=f"filter.{name[:100]}",
             )
+        # The terms are kept as they were given, and no database keeps a NUL.
+        if any("\x00" in value for value in values):
+            raise InvalidInput("A value takes no NUL.", field=f"filter.{name}")
     terms = RepricingTerms(time_range=time_range, filter={name: list(values) for name, values in named.items()})
     _ = terms.conditions
     return terms

@@ -298,6 +298,7 @@ _DAY = {"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"}
             422,
             "price_state",
         ),
+        (_DAY | {"filter": {"tag": "x", "team": ["core", "\0"]}}, 422, "filter.team"),
     ],
     ids=[
         "backwards",
@@ -308,6 +309,7 @@ _DAY = {"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"}
         "unknown-field",
         "kind",
         "unknown-state",
+        "nul",
     ],
 )
 async def test_what_cannot_be_repriced_is_refused_by_field(
