@@ -91,7 +91,8 @@ async def assert_counters_equal_windows(pools: Pools, tenant_id: str, *, may_hol
     """Redis shows of every counter it knows what is posted, rounded up to micro-USD; held is the sum of its holds."""
     posted: dict[str, tuple[str, int]] = {}
     for budget_id, subject, bucket, enforced in await _rows(pools.postgres, _COUNTERS, tenant_id):
-        micro_usd = int((enforced * 1_000_000).to_integral_value(ROUND_CEILING))
+        # Redis counts up to nine billion dollars.
+        micro_usd = min(int((enforced * 1_000_000).to_integral_value(ROUND_CEILING)), 9 * 10**15)
         posted[key_of(CounterRef(tenant_id, budget_id, subject, bucket))] = (unix_text(bucket), micro_usd)
     for key, counter in (await read_counters(pools.redis, tenant_id)).items():
         shown = {name[2:]: int(value) for name, value in counter.items() if name.startswith("p:")}

@@ -123,7 +123,7 @@ class DegradedGate:
             if len(self._totals) > _MOST_COUNTERS_KEPT:
                 self._totals.clear()
             for i, reading in zip(wanted, readings, strict=True):
-                self._totals[keys[i]] = (now, posted_micro_usd(reading.state))
+                self._totals[keys[i]] = (now, posted_micro_usd(reading.state.enforced))
         return [self._totals[key][1] for key in keys]
 
 

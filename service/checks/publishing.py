@@ -1,6 +1,7 @@
 """Builds the commands that copy committed states and consume holds; see lua/publish_and_settle.lua. Pure."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TypeVar
 
 from service.checks.hold import LARGEST_MICRO_USD, SettleCounts
@@ -44,9 +45,9 @@ def settle_counts(replies: Sequence[Reply]) -> SettleCounts:
     )
 
 
-def posted_micro_usd(state: CounterState) -> int:
+def posted_micro_usd(enforced_usd: Decimal) -> int:
     """Return the posted amount of a state as counters know it: rounded up, within what the scripts can count."""
-    return min(micro_usd_rounded_up(state.enforced), LARGEST_MICRO_USD)
+    return min(micro_usd_rounded_up(enforced_usd), LARGEST_MICRO_USD)
 
 
 def _command(
@@ -62,7 +63,7 @@ def _command(
     for state in states:
         bucket = unix_text(state.bucket)
         keys.append(counter_key(tenant_id, state.budget_id, state.subject, bucket))
-        arguments += (bucket, posted_micro_usd(state), state.version, state.subject)
+        arguments += (bucket, posted_micro_usd(state.enforced), state.version, state.subject)
     for settlement in settlements:
         keys.append(reservation_key(tenant_id, settlement.reservation_id))
         arguments += (

@@ -145,7 +145,7 @@ class Sweep:
     async def _compare(self, seen: _Snapshot, reading: CounterReading, result: SweepResult, *, repair: bool) -> None:
         if seen.held_before != seen.held_after:
             result.findings.append(_finding(seen, "held", seen.held_before, seen.held_after))
-        expected = posted_micro_usd(reading.state)
+        expected = posted_micro_usd(reading.state.enforced)
         copy, truth = (seen.epoch, seen.version), (reading.epoch, reading.state.version)
         if copy == truth and seen.posted == expected:
             return

@@ -10,10 +10,11 @@ from psycopg import AsyncConnection
 
 from service.budgets.matching import BudgetSet
 from service.budgets.repository import load_budgets
+from service.checks.publishing import posted_micro_usd
 from service.db.pools import PostgresPool
 from service.drift import queries
 from service.identity.call import call_names_of_charge
-from service.kit.money import EXACT, ZERO, micro_usd_rounded_up
+from service.kit.money import EXACT, ZERO
 
 _SHOWN_PER_TABLE = 20
 
@@ -103,9 +104,9 @@ class DriftCheck:
         copies = await self._copies.read_posted(tenant_id, counters)
         known = [(key, copy) for key, copy in zip(counters, copies, strict=True) if copy is not None]
         return len(known), [
-            _drift(tenant_id, "redis", _name(key), micro_usd_rounded_up(stored[key]), copy)
+            _drift(tenant_id, "redis", _name(key), posted_micro_usd(stored[key]), copy)
             for key, copy in known
-            if copy != micro_usd_rounded_up(stored[key])
+            if copy != posted_micro_usd(stored[key])
         ]
 
 

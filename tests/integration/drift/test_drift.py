@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import httpx
 import pytest
 
 from service.access.service import TenantService
@@ -20,20 +19,19 @@ _MONTH = {"kind": "calendar", "unit": "month", "timezone": "UTC"}
 @pytest.fixture
 async def audited_tenant(settings: Settings, pools: Pools, tenant_id: str) -> str:
     """A tenant with two budgets, a few charges and their copies in Redis; the server is gone."""
+    await _audited(settings, pools, tenant_id, [a_litellm_event() for _ in range(5)])
+    return tenant_id
+
+
+async def _audited(settings: Settings, pools: Pools, tenant_id: str, events: list[dict[str, Any]]) -> None:
     _, token = await TenantService(pools.postgres).create(tenant_id, None)
     headers = {"Authorization": f"Bearer {token.text}"}
     async with running_client(create_app(settings)) as client:
         for slug, match in (("all", {}), ("each-user", {"user": "*"})):
             body: dict[str, Any] = {"slug": slug, "name": slug, "match": match, "limit_usd": "10", "period": _MONTH}
             (await client.post("/v1/budgets", json=body, headers=headers)).raise_for_status()
-        await _post(client, headers)
-    return tenant_id
-
-
-async def _post(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
-    events = [a_litellm_event(is_new=True) for _ in range(5)]
-    answer = await client.post("/v1/events", json=events, headers=headers)
-    assert answer.json()["recorded"] == 5, answer.text
+        answer = await client.post("/v1/events", json=events, headers=headers)
+        assert answer.json()["recorded"] == len(events), answer.text
 
 
 @pytest.fixture
@@ -82,3 +80,15 @@ async def test_a_copy_in_redis_that_differs_is_found(
     await pools.redis.hincrby(keys[0], field, 1)
     report = await drift_check.check(audited_tenant)
     assert [drift.place for drift in report.drifts] == ["redis"]
+
+
+async def test_more_than_counters_can_show_is_no_difference(
+    settings: Settings, pools: Pools, drift_check: DriftCheck, tenant_id: str
+) -> None:
+    house = {"model": "house-model", "model_group": "house-model", "custom_llm_provider": "custom"}
+    await _audited(settings, pools, tenant_id, [a_litellm_event(**house, response_cost=2e10)])
+    async with pools.postgres.connection() as connection:
+        cursor = await connection.execute("SELECT min(enforced) FROM budget_window WHERE tenant_id = %s", (tenant_id,))
+        assert await cursor.fetchone() == (20_000_000_000,)
+    report = await drift_check.check(tenant_id)
+    assert (report.counters_in_redis, report.drifts) == (2, [])
