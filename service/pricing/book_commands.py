@@ -1,4 +1,4 @@
-"""The commands of `tallygate prices` that work on the price books of an installation: import, diff, list."""
+"""The commands of `tallygate prices` that work on price books: import, diff, list, show."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+import msgspec
 from msgspec.structs import replace
 
 from service.access.repository import load_tenant
 from service.audit.repository import COMMAND_LINE
 from service.db.pools import PostgresPool, connected
-from service.errors import NotFound, TallygateError
+from service.errors import NotFound, TallygateError, Unavailable
 from service.kit.instants import checked_instant
 from service.pricing import repository
 from service.pricing.book_candidate import entries_of, read_candidate, unpacked_map
 from service.pricing.book_diff import Entries, compare_books
 from service.pricing.book_import import FindServed, ImportAnswer, ImportOrder, PriceBookImporter
-from service.pricing.book_printing import print_diff, print_imports, print_judgement, print_report
+from service.pricing.book_printing import print_diff, print_imports, print_judgement, print_price, print_report
+from service.pricing.book_reading import find_entry, near_keys
+from service.pricing.book_schemas import price_view
 from service.pricing.import_guard import objections_to, warnings_about
 from service.pricing.map_download import MapDownloader, shown_url
 from service.pricing.map_entry import CostMapError
+from service.pricing.price_book import PriceBook
 from service.pricing.repository import SHARED, ImportRow
 from service.settings import PricesSettings
 
@@ -116,6 +120,64 @@ def list_books(open_pool: OpenPool, tenant: str | None, rows: int) -> None:
         return found, next((row for row in found if row[:3] == in_force), None)
 
     print_imports(*_run(open_pool, read))
+
+
+@click.command("show")
+@click.argument("key")
+@click.option("--at", help="The book in force then; RFC 3339 or a date, default now.")
+@click.option("--tenant", help="As this tenant is priced: its own book, if it has one; default: the installation's.")
+@click.option(
+    "--book",
+    "book_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A snapshot file instead; needs no database.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the entry as `GET /v1/prices` answers it.")
+@click.pass_obj
+def show_price(
+    open_pool: OpenPool, key: str, at: str | None, tenant: str | None, book_file: Path | None, *, as_json: bool
+) -> None:
+    """Print every rate of the price entry KEY in the book in force."""
+    if book_file is None:
+        book = _run(open_pool, lambda pool: _book_in_force(pool, tenant, at))
+    elif at is not None or tenant is not None:
+        raise click.UsageError("--book names the book: --at and --tenant choose another.")
+    else:
+        book = _opened_book(book_file.read_bytes())
+    entry = find_entry(book, key)
+    if entry is None:
+        near = near_keys(book, key)
+        hint = f"; similar: {', '.join(near)}" if near else ""
+        raise click.ClickException(f"no price under {key!r} in {book.version} ({book.origin}){hint}")
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(price_view(entry)), indent=2))
+    else:
+        print_price(entry, book.version, book.origin)
+
+
+async def _book_in_force(pool: PostgresPool, tenant: str | None, at: str | None) -> PriceBook:
+    instant = None if at is None else checked_instant(at, "at")
+    try:
+        tenant_id = await _checked_tenant(pool, tenant)
+        async with connected(pool) as connection:
+            instant = instant or await repository.read_clock(connection)
+            row = await repository.find_in_force(connection, tenant_id, instant)
+            found = {} if row is None else await repository.fetch_snapshots(connection, [row.version])
+    except Unavailable as error:
+        raise Unavailable(f"{error.detail} --book shows a snapshot file without it.") from error
+    if row is None:
+        raise NotFound(
+            "There is no price book in force in this database: `tallygate serve` brings the shipped one,"
+            " `tallygate prices import` another; --book shows a snapshot file."
+        )
+    return _opened_book(found[row.version])
+
+
+def _opened_book(snapshot: bytes) -> PriceBook:
+    try:
+        return PriceBook.from_snapshot(snapshot)
+    except CostMapError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _run(open_pool: OpenPool, act: Callable[[PostgresPool], Awaitable[T]]) -> T:

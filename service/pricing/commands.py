@@ -7,17 +7,12 @@ for the whole installation or for one tenant.
 from pathlib import Path
 
 import click
-import msgspec
 
 from service.pricing.book_candidate import unpacked_map
-from service.pricing.book_commands import diff_books, list_books
-from service.pricing.book_printing import print_price, print_report
-from service.pricing.book_reading import find_entry, near_keys
-from service.pricing.book_schemas import price_view
+from service.pricing.book_commands import diff_books, list_books, show_price
+from service.pricing.book_printing import print_report
 from service.pricing.cost_map import make_snapshot, read_cost_map
 from service.pricing.map_entry import CostMapError
-from service.pricing.price_book import PriceBook
-from service.pricing.shipped import shipped_snapshot
 from service.settings import PricesSettings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -30,6 +25,7 @@ def prices() -> None:
 
 prices.add_command(diff_books)
 prices.add_command(list_books)
+prices.add_command(show_price)
 
 
 @prices.command()
@@ -51,24 +47,3 @@ def snapshot(cost_map: Path, output: Path, origin: str | None, licence_file: Pat
     output.write_bytes(compressed)
     print_report(report)
     click.echo(f"{output}: {len(compressed):,} bytes")
-
-
-@prices.command()
-@click.argument("key")
-@click.option("--book", "book_file", type=_FILE, help="A snapshot file; default: the one shipped with this version.")
-@click.option("--json", "as_json", is_flag=True, help="Print the entry as `GET /v1/prices` answers it.")
-def show(key: str, book_file: Path | None, *, as_json: bool) -> None:
-    """Print every rate of the price entry KEY."""
-    try:
-        book = PriceBook.from_snapshot(book_file.read_bytes() if book_file else shipped_snapshot())
-    except CostMapError as error:
-        raise click.ClickException(str(error)) from error
-    entry = find_entry(book, key)
-    if entry is None:
-        near = near_keys(book, key)
-        hint = f"; similar: {', '.join(near)}" if near else ""
-        raise click.ClickException(f"no price under {key!r} in {book.version} ({book.origin}){hint}")
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(price_view(entry)), indent=2))
-    else:
-        print_price(entry, book.version, book.origin)

@@ -1,4 +1,4 @@
-"""`tallygate prices import|diff|list` on a real database."""
+"""`tallygate prices import|diff|list|show` on a real database."""
 
 import asyncio
 import gzip
@@ -202,3 +202,49 @@ def test_a_book_imported_here_prices_in_every_server(run: Run, open_pool: OpenPo
     assert done.exit_code == 0
     assert asyncio.run(version_in_force()) != before
     assert versions(open_pool) == []
+
+
+def shown_usd(run: Run, *options: str) -> str:
+    shown = run("show", "m1", "--json", *options)
+    assert shown.exit_code == 0, shown.output
+    usd: str = json.loads(shown.output)["rates"][0]["usd"]
+    return usd
+
+
+def test_a_price_is_shown_from_the_book_in_force(run: Run, open_pool: OpenPool) -> None:
+    async def create() -> None:
+        async with open_pool() as pool:
+            await TenantService(pool).create("acme", None)
+
+    asyncio.run(create())
+    own, later = ({"m1": {"input_cost_per_token": usd}} for usd in (0.000003, 0.000002))
+    assert run("import", MODELS | later, "--yes", "--effective-from", "2026-11-01").exit_code == 0
+    assert run("import", MODELS | own, "--yes", "--effective-from", "2026-11-01", "--tenant", "acme").exit_code == 0
+    assert shown_usd(run) == "0.000002"
+    assert shown_usd(run, "--at", "2026-10-31") == shown_usd(run, "--at", "2026-10-31", "--tenant", "acme")
+    assert shown_usd(run, "--at", "2026-10-31") == "0.000001"
+    assert shown_usd(run, "--tenant", "acme") == "0.000003"
+    assert "no price under 'gpt-5.4'" in run("show", "gpt-5.4").output
+
+
+def test_what_book_cannot_be_shown_is_said(run: Run) -> None:
+    assert "no tenant 'acme'" in run("show", "m1", "--tenant", "acme").output
+    assert "at must be an RFC 3339 time" in flat(run("show", "m1", "--at", "yesterday"))
+
+
+def test_a_database_without_a_book_says_how_to_get_one(open_pool: OpenPool) -> None:
+    shown = CliRunner().invoke(prices, ["show", "m1"], obj=open_pool)
+    assert shown.exit_code == 1
+    assert "`tallygate prices import` another; --book shows a snapshot file" in flat(shown)
+
+
+def test_a_database_that_cannot_be_reached_is_said_with_the_way_around() -> None:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[PostgresPool]:
+        pool = make_postgres_pool("postgresql://nobody@127.0.0.1:1/x", PostgresSettings(pool_wait_ms=100))
+        async with pool:
+            yield pool
+
+    shown = CliRunner().invoke(prices, ["show", "m1"], obj=opened)
+    assert shown.exit_code == 1
+    assert "The database cannot be reached at the moment. --book shows a snapshot file" in flat(shown)

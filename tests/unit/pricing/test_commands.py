@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from service.pricing.commands import prices
 from service.pricing.cost_map import read_snapshot
 from service.pricing.price_book import PriceBook
+from service.pricing.shipped import shipped_snapshot
 
 
 @pytest.fixture
@@ -18,6 +19,13 @@ def cost_map(tmp_path: Path) -> Path:
         '{"m": {"input_cost_per_token": 1.4e-07, "input_cost_per_parcel": 2, "search_free_requests": {}},'
         ' "sample_spec": {}}'
     )
+    return path
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    path = tmp_path / "shipped.gz"
+    path.write_bytes(shipped_snapshot())
     return path
 
 
@@ -76,15 +84,15 @@ def test_a_bad_map_is_refused_with_the_reason(tmp_path: Path):
         ("GPT-4.1", ["gpt-4.1"]),
     ],
 )
-def test_show_prints_every_rate(key: str, told: list[str]):
-    code, output = run("show", key)
+def test_show_prints_every_rate(key: str, told: list[str], shipped: Path):
+    code, output = run("show", key, "--book", shipped)
     assert code == 0
     assert [text for text in told if text not in output] == []
     assert "litellm 1.106.2" in output
 
 
-def test_show_as_json_is_what_the_interface_answers():
-    code, output = run("show", "dashscope/qwen-flash", "--json")
+def test_show_as_json_is_what_the_interface_answers(shipped: Path):
+    code, output = run("show", "dashscope/qwen-flash", "--json", "--book", shipped)
     assert code == 0
     rate = {"kind": "text_input", "unit": "token", "service_tier": None, "is_off_peak": False}
     assert json.loads(output)["rates"][:1] == [
@@ -92,8 +100,8 @@ def test_show_as_json_is_what_the_interface_answers():
     ]
 
 
-def test_show_names_what_may_have_been_meant():
-    code, output = run("show", "gpt-5.44")
+def test_show_names_what_may_have_been_meant(shipped: Path):
+    code, output = run("show", "gpt-5.44", "--book", shipped)
     assert code == 1
     assert "gpt-5.4" in output.partition("similar:")[2]
 
@@ -110,3 +118,10 @@ def test_show_of_what_is_no_book(cost_map: Path):
     code, output = run("show", "m", "--book", cost_map)
     assert code == 1
     assert "not a price snapshot" in output
+
+
+@pytest.mark.parametrize("option", [("--at", "2026-11-01"), ("--tenant", "acme")])
+def test_a_named_book_is_not_chosen_by_time_or_tenant_too(shipped: Path, option: tuple[str, str]):
+    code, output = run("show", "gpt-5.4", "--book", shipped, *option)
+    assert code == 2
+    assert "--book names the book" in output
