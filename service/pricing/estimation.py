@@ -16,11 +16,12 @@ from service.identity.models import ModelIdentity
 from service.kit.money import EXACT, ZERO
 from service.pricing import rate_keys, reasons
 from service.pricing.fallback import FallbackRates
+from service.pricing.fee_rules import assumed_fees
 from service.pricing.lines import token_lines
 from service.pricing.model_price import ModelPrice, Rate
 from service.pricing.price_book import PriceBook
 from service.pricing.rate_selection import NoRates, SelectedRates, select_rates
-from service.pricing.rating import rate
+from service.pricing.rating import rate, rated_call
 from service.pricing.rating_result import Line, PriceState, Rating
 from service.pricing.rules import NO_RULES, PricingRules
 from service.pricing.usage import PricingBasis, ReportedCost
@@ -96,14 +97,15 @@ class Prospect(msgspec.Struct, frozen=True):
     def estimate(self) -> Estimate:
         """Return the worst case."""
         rating = self.rating
+        components, fees = self._assumed_lines() if rating.assumed_usd else (rating.components, ())
         return Estimate(
             amount_usd=rating.enforced_usd,
             list_cost_usd=EXACT.add(rating.list_cost_usd, rating.assumed_usd),
             price_state=self.price_state,
             fees_price_state=rating.fees_price_state,
             served_model=self.call.models.served_model,
-            components=self._assumed_lines() if rating.assumed_usd else rating.components,
-            fees=rating.fees,
+            components=components,
+            fees=(*rating.fees, *fees),
             max_output_tokens=self.output_tokens,
             price_key=rating.price_key,
             price_book_version=rating.price_book_version,
@@ -139,16 +141,19 @@ class Prospect(msgspec.Struct, frozen=True):
         known = [rates[kind] for kind in (self.case.prompt, self.case.output) if kind in rates]
         return "priced" if rating.enforced_usd or any(each.charged_usd for each in known) else "free"
 
-    def _assumed_lines(self) -> tuple[Line, ...]:
-        """Return the lines of what is assumed of a model without a price."""
-        fallback, outputs = self.call.fallback, 0 if self.case.output is None else self.output_tokens
+    def _assumed_lines(self) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+        """Return the lines of what is assumed of a model without a price, and those of fees that are a share of it."""
+        call = self.call
+        fallback, outputs = call.fallback, 0 if self.case.output is None else self.output_tokens
         per_kind = (
-            (rate_keys.TEXT_INPUT, fallback.input_per_token, self.call.input_tokens),
+            (rate_keys.TEXT_INPUT, fallback.input_per_token, call.input_tokens),
             (rate_keys.TEXT_OUTPUT, fallback.output_per_token, outputs),
         )
-        return token_lines(
+        lines, assumed = token_lines(
             (kind, Rate(usd, usd, _ONE, None, _ASSUMED_NOTE), tokens) for kind, usd, tokens in per_kind if tokens
-        )[0]
+        )
+        rated = rated_call(call.models, call.dimensions, call.basis, call.occurred_at, self.selected)
+        return lines, assumed_fees(call.rules, rated, assumed).lines
 
     def _usd_per_output_token(self) -> Decimal | None:
         """Return what each output token adds; None when that cannot be said for all of them alike."""

@@ -6,6 +6,8 @@ These fees are Tallygate's: no gateway's figure has them in it, and none is take
 from decimal import Decimal
 from typing import Final
 
+import msgspec
+
 from service.kit.money import EXACT, ZERO
 from service.pricing.fees import NO_FEES, Fees, add_fees
 from service.pricing.rating_result import Line
@@ -24,6 +26,7 @@ _UNIT: Final[dict[FeeKind, str]] = {
     "usd_per_second": "second",
     "percent_of_model_cost": "usd",
 }
+_ASSUMED_NOTE: Final = "of the assumed cost of a model without a price"
 _UNPRICED: Final = Fees((), ZERO, "unpriced")
 
 
@@ -42,6 +45,18 @@ def rule_fees(
         elif quantity:
             line = _line(matched.rule.name, matched.terms, quantity)
             fees = add_fees(fees, Fees((line,), line.amount_usd, "priced"))
+    return fees
+
+
+def assumed_fees(rules: PricingRules, call: RatedCall, assumed_usd: Decimal) -> Fees:
+    """Return the shares of what is assumed of an unpriced model; like that they count in budgets and in no cost."""
+    fees = NO_FEES
+    if not assumed_usd:
+        return fees
+    for matched in rules.fees.in_force(call):
+        if matched.terms.kind == "percent_of_model_cost":
+            line = msgspec.structs.replace(_line(matched.rule.name, matched.terms, assumed_usd), note=_ASSUMED_NOTE)
+            fees = add_fees(fees, Fees((line,), line.amount_usd, "unpriced"))
     return fees
 
 

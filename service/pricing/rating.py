@@ -17,7 +17,7 @@ from service.pricing import reasons, units
 from service.pricing.adjustments import adjustment_lines
 from service.pricing.charged_units import charge_units
 from service.pricing.fallback import FallbackRates
-from service.pricing.fee_rules import rule_fees
+from service.pricing.fee_rules import assumed_fees, rule_fees
 from service.pricing.fees import Fees, add_fees, guardrail_fees, router_fees
 from service.pricing.lines import PricedTokens, line_of, token_lines
 from service.pricing.price_book import PriceBook
@@ -91,8 +91,21 @@ def rate(
             assumed = fallback.assume(usage.input_tokens, usage.output_tokens)
     if rules is NO_RULES or not rules:
         return _rating(component, fees, assumed, reported, book)
-    call = RatedCall(models, dimensions, basis.call_type, occurred_at, *_entry_of(selected))
+    call = rated_call(models, dimensions, basis, occurred_at, selected)
     return _rating_by_rules(component, fees, assumed, reported, book, usage, basis, rules, call)
+
+
+def rated_call(
+    models: ModelIdentity,
+    dimensions: Dimensions,
+    basis: PricingBasis,
+    occurred_at: datetime | None,
+    selected: SelectedRates | NoRates,
+) -> RatedCall:
+    """Return what rules look at, with price key and mode of the entry the call is priced by."""
+    price = selected.price
+    entry = ("", "") if price is None else (price.key, price.entry.mode)
+    return RatedCall(models, dimensions, basis.call_type, occurred_at, *entry)
 
 
 def _remainder(reported: ReportedCost, fees: Fees) -> Decimal:
@@ -212,11 +225,6 @@ def _rating(
     )
 
 
-def _entry_of(selected: SelectedRates | NoRates) -> tuple[str, str]:
-    """Return price key and mode of the entry a call is priced by, as rules look at them."""
-    return ("", "") if selected.price is None else (selected.price.key, selected.price.entry.mode)
-
-
 def _rating_by_rules(
     component: _Component,
     fees: Fees,
@@ -239,4 +247,5 @@ def _rating_by_rules(
             )
     known_cost = None if component.state == "unpriced" else component.cost_usd
     fees = add_fees(fees, rule_fees(rules, call, usage, basis, known_cost))
+    assumed_usd = EXACT.add(assumed_usd, assumed_fees(rules, call, assumed_usd).total_usd)
     return _rating(component, fees, assumed_usd, reported, book, list_cost)

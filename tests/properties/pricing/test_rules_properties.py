@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from service.identity.dimensions import Dimensions
@@ -154,6 +154,21 @@ def test_lines_add_up_exactly_and_no_bill_is_negative(
     adjusted = [line for line in rating.components if line.unit == "adjustment"]
     assert rating.list_cost_usd == EXACT.subtract(rating.cost_usd, total(adjusted))
     assert rating.price_state == "priced" or not adjusted
+
+
+@given(usage=usages, rules=rules, dimensions=people)
+@settings(deadline=None)
+def test_shares_of_what_is_assumed_count_in_budgets_and_in_no_cost(
+    usage: Usage, rules: list[PriceRule], dimensions: Dimensions
+):
+    rating = rated(usage, PricingRules(rules), dimensions, model="unknown")
+    assume(rating.price_state == "unpriced")
+    assumed = FallbackRates().assume(usage.input_tokens, usage.output_tokens)
+    call = RatedCall(a_call("unknown").models, dimensions, "acompletion", NOON)
+    percents = [fee.terms.amount for fee in PricingRules(rules).fees.in_force(call) if "percent" in fee.terms.kind]
+    assert rating.assumed_usd == EXACT.add(assumed, EXACT.multiply(assumed, sum(percents, Decimal(0)) / 100))
+    assert rating.enforced_usd == EXACT.add(rating.cost_usd, rating.assumed_usd)
+    assert rating.cost_usd == rating.fees_usd == total(rating.fees)
 
 
 @given(usage=usages, rules=rules, dimensions=people, order=st.randoms(use_true_random=False))

@@ -128,7 +128,8 @@ def test_a_share_of_what_nobody_knows_is_unpriced():
     rules = rules_of(a_fee("percent_of_model_cost", "10"), a_fee("usd_per_request", "1"))
     rating = rated("nobody", tokens(M), rules=rules)
     assert (rating.price_state, rating.fees_price_state, rating.fees_usd) == ("unpriced", "unpriced", 1)
-    assert rating.enforced_usd == rating.cost_usd + rating.assumed_usd == 6
+    assert [line.name for line in rating.fees] == ["a rule"]
+    assert (rating.cost_usd, rating.assumed_usd, rating.enforced_usd) == (1, Decimal("5.5"), Decimal("6.5"))
     of_the_gateways = rated("nobody", tokens(M), cost=reported("2"), rules=rules)
     assert (of_the_gateways.price_state, of_the_gateways.fees_usd) == ("reported", Decimal("1.2"))
 
