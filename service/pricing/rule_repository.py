@@ -35,6 +35,12 @@ _COUNT = f"""
 SELECT count(*) AS rules, COALESCE(sum(length(match::text) - length(replace(match::text, '*', ''))), 0) AS stars
 FROM {_IN_USE} AND kind = %(kind)s
 """
+_FIND_SAME = f"""
+SELECT rule_id FROM {_IN_USE} AND kind = %(kind)s AND name = %(name)s AND match = %(match)s AND terms = %(terms)s
+  AND tstzrange(effective_from, effective_to) && tstzrange(%(effective_from)s, %(effective_to)s)
+ORDER BY rule_id
+LIMIT 1
+"""
 # The time of the statement, not of the transaction: that began before the wait for the tenant's lock.
 _NOW = "SELECT clock_timestamp() AS now"
 _INSERT = f"""
@@ -112,6 +118,15 @@ async def read_now(connection: AsyncConnection[Any]) -> datetime:
     return now
 
 
+async def find_same_rule(
+    connection: AsyncConnection[Any], tenant_id: str, kind: RuleKind, rule: PriceRule
+) -> UUID | None:
+    """Return the oldest rule that says the same under the same name for some of the same time; None = there is none."""
+    rows = await _fetch_all(connection, _FIND_SAME, _parameters(tenant_id, kind, rule))
+    found: UUID | None = rows[0]["rule_id"] if rows else None
+    return found
+
+
 async def insert_rule(
     connection: AsyncConnection[Any],
     tenant_id: str,
@@ -123,15 +138,7 @@ async def insert_rule(
     created_by: str,
 ) -> RuleRow:
     """Store a rule."""
-    parameters = {
-        "tenant_id": tenant_id,
-        "rule_id": rule.rule_id,
-        "kind": kind,
-        "name": rule.name,
-        "match": Jsonb(match_document(rule.match)),
-        "terms": Jsonb(rule.terms.document()),
-        "effective_from": rule.effective_from,
-        "effective_to": rule.effective_to,
+    parameters = _parameters(tenant_id, kind, rule) | {
         "reason": reason,
         "created_at": created_at,
         "created_by": created_by,
@@ -146,6 +153,19 @@ async def delete_rule(
     """Take a rule out of use and return it; None when there is none of this kind."""
     rows = await _fetch_all(connection, _DELETE, {"tenant_id": tenant_id, "kind": kind, "rule_id": rule_id})
     return _rule_row(rows[0]) if rows else None
+
+
+def _parameters(tenant_id: str, kind: RuleKind, rule: PriceRule) -> dict[str, Any]:
+    return {
+        "tenant_id": tenant_id,
+        "rule_id": rule.rule_id,
+        "kind": kind,
+        "name": rule.name,
+        "match": Jsonb(match_document(rule.match)),
+        "terms": Jsonb(rule.terms.document()),
+        "effective_from": rule.effective_from,
+        "effective_to": rule.effective_to,
+    }
 
 
 def _rule_row(row: DictRow) -> RuleRow:

@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 
 from service.audit.repository import record
 from service.db.pools import PostgresPool, connected
-from service.errors import InvalidInput, NotFound, StateConflict
+from service.errors import AlreadyExists, InvalidInput, NotFound, StateConflict
 from service.identity.conditions import Match
 from service.kit.ids import new_id
 from service.pricing import rule_repository
@@ -63,11 +63,17 @@ class PriceRuleService:
             )
 
     async def declare(self, tenant_id: str, draft: RuleDraft, author: str) -> RuleRow:
-        """Declare a rule. Raises InvalidInput for dates out of order, StateConflict when there are too many rules."""
+        """Declare a rule.
+
+        Raises InvalidInput for dates out of order, AlreadyExists for a rule that would be charged twice, and
+        StateConflict when there are too many rules.
+        """
         async with self._change(tenant_id) as (connection, _):
-            _refuse_more(*await rule_repository.count_rules(connection, tenant_id, draft.kind))
             now = await rule_repository.read_now(connection)
             rule = _rule(draft, now)
+            # Before the number of rules: the last one that fits may be sent twice, too.
+            _refuse_same(draft.kind, await rule_repository.find_same_rule(connection, tenant_id, draft.kind, rule))
+            _refuse_more(*await rule_repository.count_rules(connection, tenant_id, draft.kind))
             row = await rule_repository.insert_rule(
                 connection, tenant_id, draft.kind, rule, reason=draft.reason, created_at=now, created_by=author
             )
@@ -81,6 +87,15 @@ class PriceRuleService:
             if row is None:
                 raise NotFound(f"There is no {_SUBJECTS[kind].replace('_', ' ')} with the id {rule_id}.")
             await _record(connection, tenant_id, author, "deleted", row)
+
+
+def _refuse_same(kind: RuleKind, rule_id: UUID | None) -> None:
+    if rule_id is not None:
+        detail = (
+            f"The {_SUBJECTS[kind].replace('_', ' ')} {rule_id} has this name, match and terms for some of this time"
+            " already; give another name if it is meant to apply twice."
+        )
+        raise AlreadyExists(detail, code="rule_overlaps")
 
 
 def _refuse_more(rules: int, stars: int) -> None:

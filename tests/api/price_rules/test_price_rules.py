@@ -253,10 +253,40 @@ async def test_a_rule_is_deleted_under_its_own_kind_only(world: World, kind: str
 
 
 @every_kind
+async def test_a_rule_sent_again_is_refused_and_charged_once(world: World, kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rule_service, "MAX_RULES", 1)
+    made = await declare(world, kind)
+    once = await charge_of(world)
+    refused = await declare(world, kind, expect=409)
+    assert (refused["code"], made["id"] in refused["detail"]) == ("rule_overlaps", True)
+    assert len((await world.call("GET", f"/v1/{kind}"))[LISTS[kind]]) == 1
+    assert (await charge_of(world))["cost_usd"] == once["cost_usd"]
+    await world.call("DELETE", f"/v1/{kind}/{made['id']}", expect=204)
+    await declare(world, kind)
+
+
+@every_kind
+async def test_a_rule_without_dates_sent_again_is_refused(world: World, kind: str):
+    made = await declare(world, kind, **KINDS[kind], effective_from=None)
+    assert made["id"] in (await declare(world, kind, **KINDS[kind], effective_from=None, expect=409))["detail"]
+
+
+@every_kind
+async def test_what_differs_or_follows_is_another_rule(world: World, kind: str, other_world: World):
+    await declare(world, kind, **KINDS[kind], effective_to="2025-06-01T00:00:00Z")
+    await declare(world, kind, **KINDS[kind], effective_from="2025-06-01T00:00:00Z")
+    await declare(world, kind, **KINDS[kind], name="another")
+    await declare(world, kind, **KINDS[kind], match={"team": "core"})
+    terms = {"rates": {"input_cost_per_token": {"usd": "0.5"}}, "amount": "0.5", "discount_percent": "0.5"}
+    await declare(world, kind, **(KINDS[kind] | {name: terms[name] for name in KINDS[kind] if name in terms}))
+    await declare(other_world, kind)
+
+
+@every_kind
 async def test_there_is_a_bound_to_the_number_of_rules(world: World, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rule_service, "MAX_RULES", 1)
     await declare(world, kind)
-    refused = await declare(world, kind, **KINDS[kind], expect=409)
+    refused = await declare(world, kind, **KINDS[kind], name="another", expect=409)
     assert refused["code"] == "too_many_rules"
     for other in KINDS.keys() - {kind}:
         await declare(world, other)
@@ -265,8 +295,8 @@ async def test_there_is_a_bound_to_the_number_of_rules(world: World, kind: str, 
 @every_kind
 async def test_there_is_a_bound_to_the_number_of_patterns(world: World, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rule_service, "MAX_STARS", 3)
-    for _ in range(2):
-        await declare(world, kind, **KINDS[kind], match={"model": ["*a*", "b"]})
+    for name in ("one", "two"):
+        await declare(world, kind, **KINDS[kind], name=name, match={"model": ["*a*", "b"]})
     refused = await declare(world, kind, **KINDS[kind], expect=409)
     assert refused["code"] == "too_many_patterns"
 
@@ -415,7 +445,7 @@ async def test_without_its_entry_no_change_happens(world: World, kind: str, monk
         raise RuntimeError
 
     monkeypatch.setattr(rule_service, "record", fails)
-    await declare(world, kind, **KINDS[kind], expect=500)
+    await declare(world, kind, **KINDS[kind], name="another", expect=500)
     await world.call("DELETE", f"/v1/{kind}/{made['id']}", expect=500)
     assert (await world.call("GET", f"/v1/{kind}"))[LISTS[kind]] == [made]
 
@@ -426,7 +456,7 @@ async def test_what_rules_remember_outlives_changes_of_anything_else(world: Worl
     rules = (await configs.get(world.tenant_id)).pricing_rules
     await world.call("POST", "/v1/aliases", json={"alias": "a", "model": MODEL}, expect=201)
     assert (await configs.get(world.tenant_id)).pricing_rules is rules
-    await declare(world, "fees")
+    await declare(world, "fees", **KINDS["fees"], name="another")
     changed = (await configs.get(world.tenant_id)).pricing_rules
     assert len(changed.rule_ids) == 2
     await world.call("DELETE", f"/v1/fees/{made['id']}", expect=204)

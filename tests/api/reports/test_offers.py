@@ -43,7 +43,10 @@ async def test_an_override_is_answered_with_the_charges_it_gives_a_price(world: 
     rates = {"input_cost_per_token": {"usd": "0.000001"}, "output_cost_per_token": {"usd": "0.000002"}}
     override = {"name": "house", "match": {"model": "house-model"}, "rates": rates}
     later = await world.call(
-        "POST", "/v1/price-overrides", json=override | {"effective_from": "2190-01-01T00:00:00Z"}, expect=201
+        "POST",
+        "/v1/price-overrides",
+        json=override | {"name": "later", "effective_from": "2190-01-01T00:00:00Z"},
+        expect=201,
     )
     assert later["repricing_offers"] == []
     now = await world.call(
