@@ -66,7 +66,8 @@ def customise(
 ) -> Rates:
     """Return the deployment's rates, over the list's for tools and for a side that is not configured.
 
-    What a tenant overrode comes before both.
+    What a tenant's overrides state comes before both; where it only stands in (for another kind, a longer prompt, a
+    service tier), what the deployment states for just that comes first.
     """
     rates = dict(own.rates_for(input_tokens, basis if own.has_tiers else _AS_CONFIGURED, occurred_at, ""))
     if found is None or not found.price.has_rates:
@@ -80,7 +81,9 @@ def customise(
             if kind in listed:
                 rates.setdefault(kind, listed[kind])
     if price.is_overridden:
-        rates |= {kind: rate for kind, rate in listed.items() if rate.is_overridden}
+        for kind, rate in listed.items():
+            if rate.is_overridden and (kind not in rates or rate.precision >= rates[kind].precision):
+                rates[kind] = rate
     return rates
 
 

@@ -85,8 +85,7 @@ class MapEntry(msgspec.Struct, frozen=True, kw_only=True):
 def read_entry(key: str, entry: dict[str, Any]) -> MapEntry:
     """Return the entry's prices; CostMapError when a price-relevant value is not what it should be."""
     rows = _rows(key, entry)
-    rates, context_tiers, result_rates = _token_rates(key, entry), _context_tiers(key, rows), _result_rates(key, rows)
-    queries = {(qualified(QUERIES, str(limit)), 0, STANDARD): rate for limit, rate in result_rates.items()}
+    rates, context_tiers = _token_rates(key, entry), _context_tiers(key, rows)
     provider, mode = str(entry.get("litellm_provider", "")), str(entry.get("mode", ""))
     return MapEntry(
         key=key,
@@ -97,8 +96,8 @@ def read_entry(key: str, entry: dict[str, Any]) -> MapEntry:
         context_tiers=context_tiers,
         off_peak=_off_peak(key, entry),
         multipliers=_multipliers(key, entry),
-        unit_rates=settle_units(_unit_rates(key, entry) | queries, mode, has_token_rates=bool(rates or context_tiers)),
-        result_limits=tuple(sorted(result_rates)),
+        unit_rates=settle_units(read_unit_rates(key, entry), mode, has_token_rates=bool(rates or context_tiers)),
+        result_limits=tuple(sorted(_result_rates(key, rows))),
         free_input_images=_free_input_images(key, entry),
         is_search_per_request=_is_search_per_request(provider, entry),
         free_searches=_free_searches(entry),
@@ -134,8 +133,10 @@ def _token_rates(key: str, entry: dict[str, Any]) -> RateTable:
     return second_names | rates
 
 
-def _unit_rates(key: str, entry: dict[str, Any]) -> RateTable:
-    rates: RateTable = {}
+def read_unit_rates(key: str, entry: dict[str, Any]) -> RateTable:
+    """Return the rates of all that is no token, by what keys say and not yet by what the mode makes of it."""
+    queries = _result_rates(key, _rows(key, entry))
+    rates: RateTable = {(qualified(QUERIES, str(limit)), 0, STANDARD): rate for limit, rate in queries.items()}
     second_names: RateTable = {}
     for name, value in entry.items():
         parsed = unit_keys.parse_unit_key(name)

@@ -13,6 +13,7 @@ import msgspec
 
 from service.kit.money import EXACT
 from service.pricing.map_entry import MapEntry
+from service.pricing.overridden_slots import OverriddenSlots
 from service.pricing.providers import CACHE_READ_AT_HALF
 from service.pricing.rate_keys import (
     BATCHES,
@@ -26,8 +27,8 @@ from service.pricing.rate_keys import (
     TEXT_OUTPUT,
     TOKEN_KINDS,
     RateTable,
+    Slot,
 )
-from service.pricing.unit_keys import kinds_of_key
 from service.pricing.units import (
     ANNOTATED_PAGES,
     CONTENT,
@@ -44,6 +45,7 @@ from service.pricing.usage import PricingBasis
 
 _HALF = Decimal("0.5")
 _ONE = Decimal(1)
+_NOWHERE: frozenset[Slot] = frozenset()
 _INPUT_UNITS = INPUT_CONTENT | DOCUMENTS
 
 _TIER_NAMES = {tier: tier for tier in SERVICE_TIERS} | {"batch": BATCHES, "fast": "priority"}
@@ -54,6 +56,17 @@ _UNKNOWN_TIER = "unknown"
 _MAX_RESOLVED = 512
 
 
+class Precision(NamedTuple):
+    """How close the slot that states a rate is to what was asked for; of two rates the greater one is closer."""
+
+    substitutes: int = 0  # one less for each kind on the way to the one that stands in
+    above_tokens: int = 0
+    is_of_tier: bool = False
+
+
+_EXACT_KIND = Precision()
+
+
 class Rate(msgspec.Struct, frozen=True):
     """USD for one as stated, and what is charged: `charged_usd` = `usd` x `multiplier`, exactly."""
 
@@ -62,7 +75,8 @@ class Rate(msgspec.Struct, frozen=True):
     multiplier: Decimal
     price_key: str | None
     note: str | None
-    is_overridden: bool = False  # stated by the tenant, or standing in for a rate that is
+    is_overridden: bool = False  # its amount comes from a rate that the tenant states, its own or one that stands in
+    precision: Precision = _EXACT_KIND
 
 
 # By kind of token or unit (`units`); a kind is absent when the map has no rate for it and no rule gives one.
@@ -86,7 +100,7 @@ class _Stated(msgspec.Struct, frozen=True):
     """A rate the map states for a kind itself, where, and why it is not exactly the one asked for."""
 
     usd: Decimal
-    above_tokens: int
+    slot: Slot
     notes: tuple[str, ...]
 
 
@@ -96,6 +110,7 @@ class _Chosen(NamedTuple):
     usd: Decimal
     notes: tuple[str, ...]
     is_overridden: bool
+    precision: Precision
 
 
 class ModelPrice:
@@ -130,11 +145,11 @@ class ModelPrice:
         self,
         entry: MapEntry,
         *,
-        override_keys: frozenset[str] = frozenset(),
+        overridden: OverriddenSlots | None = None,
         override_names: tuple[str, ...] = (),
         is_configured: bool = False,
     ) -> None:
-        """Take an entry; of one that a tenant's overrides changed, also the keys and the names of those.
+        """Take an entry; of one that a tenant's overrides changed, also where they state rates and their names.
 
         `is_configured`: it is no entry of a price book but what a deployment on the gateway is configured with.
         """
@@ -147,7 +162,7 @@ class ModelPrice:
         self.unit_kinds = entry.unit_kinds
         self.is_plain = self.is_input_by_tokens and self.is_output_by_tokens and REQUESTS not in self.unit_kinds
         self.is_zero = entry.is_zero
-        self.is_overridden = bool(override_keys)
+        self.is_overridden = overridden is not None
         self.has_tiers = any(tier for _, _, tier in entry.rates)
         self.has_rates = bool(entry.all_rates or entry.unit_rates)
         thresholds = sorted({above for _, above, _ in (*entry.rates, *entry.unit_rates) if above})
@@ -156,7 +171,7 @@ class ModelPrice:
         self._has_multipliers = bool(entry.multipliers)
         self._unit_kinds = tuple(sorted({kind for kind, _, _ in entry.unit_rates}))
         self.tool_kinds = tuple(kind for kind in self._unit_kinds if kind.partition("/")[0] in TOOLS)
-        self._overridden = frozenset(kind for key in override_keys for kind in kinds_of_key(key))
+        self._overridden = overridden
         self._halves_cache_reads = entry.provider in CACHE_READ_AT_HALF and not is_configured
         self._is_configured = is_configured
         self._override_note = (f"override {', '.join(override_names)}",)
@@ -218,6 +233,7 @@ class ModelPrice:
                 self._line_key,
                 "; ".join((*chosen.notes, *told)) or None,
                 chosen.is_overridden,
+                chosen.precision,
             )
             for kind, chosen in self._substituted(selection).items()
         }
@@ -227,6 +243,7 @@ class ModelPrice:
     def _substituted(self, selection: _Selection) -> dict[str, _Chosen]:
         """Return rate and notes of each kind of token that has a rate of its own or one that stands in for it."""
         table, crossed = self._table_of(selection)
+        overridden = self._overridden_of(selection)
         stated = {kind: _stated_rate(table, kind, selection.tier, crossed) for kind in TOKEN_KINDS}
         if _is_less_specific(stated[REASONING], stated[TEXT_OUTPUT]):
             stated[REASONING] = None
@@ -235,19 +252,20 @@ class ModelPrice:
             own = stated[kind]
             parent = SUBSTITUTE_OF.get(kind, "")
             if own is not None:
-                rates[kind] = self._chosen(kind, own)
+                rates[kind] = self._chosen(own, overridden)
             elif parent in rates:
-                usd, notes, is_overridden = rates[parent]
+                usd, notes, is_overridden, precision = rates[parent]
                 note = f"no {kind} rate: {parent} rate"
                 if kind == CACHE_READ and self._halves_cache_reads and selection.tier != BATCHES:
                     usd, note = EXACT.multiply(usd, _HALF), f"no {kind} rate: half the {parent} rate"
-                rates[kind] = _Chosen(usd, (note, *notes), is_overridden)
+                rates[kind] = _Chosen(usd, (note, *notes), is_overridden, _one_further(precision))
         return rates
 
-    def _chosen(self, kind: str, stated: _Stated) -> _Chosen:
-        if kind in self._overridden:
-            return _Chosen(stated.usd, (*self._override_note, *stated.notes), is_overridden=True)
-        return _Chosen(stated.usd, stated.notes, is_overridden=False)
+    def _chosen(self, stated: _Stated, overridden: frozenset[Slot]) -> _Chosen:
+        is_overridden = stated.slot in overridden
+        notes = (*self._override_note, *stated.notes) if is_overridden else stated.notes
+        _, above, tier = stated.slot
+        return _Chosen(stated.usd, notes, is_overridden, Precision(0, above, tier != STANDARD))
 
     def unit_rates(self) -> Rates:
         """Return the rates of all that is no token, whatever the call."""
@@ -260,18 +278,20 @@ class ModelPrice:
         table = self.entry.unit_rates
         crossed = [] if self.entry.context_tiers else self._bounds[: selection.context]
         told = self._origin_note(selection.rule)
+        overridden = _NOWHERE if self._overridden is None else self._overridden.unit_rates
         rates: Rates = {}
         for kind in self._unit_kinds:
             unit = kind.partition("/")[0]
             stated = _stated_rate(table, kind, selection.tier if unit in CONTENT else STANDARD, crossed)
             if stated is not None:
-                usd, notes, is_overridden = self._chosen(kind, stated)
+                usd, notes, is_overridden, precision = self._chosen(stated, overridden)
                 notes = (*notes, *_qualifier_note(kind), *self._allowance(unit), *told)
-                rates[kind] = Rate(usd, usd, _ONE, self._line_key, "; ".join(notes) or None, is_overridden)
+                rates[kind] = Rate(usd, usd, _ONE, self._line_key, "; ".join(notes) or None, is_overridden, precision)
         if PAGES in rates and ANNOTATED_PAGES not in rates:
             pages = rates[PAGES]
             note = "; ".join((f"no {ANNOTATED_PAGES} rate: {PAGES} rate", *([pages.note] if pages.note else [])))
-            rates[ANNOTATED_PAGES] = msgspec.structs.replace(pages, note=note)
+            precision = _one_further(pages.precision)
+            rates[ANNOTATED_PAGES] = msgspec.structs.replace(pages, note=note, precision=precision)
         return rates
 
     @property
@@ -297,6 +317,17 @@ class ModelPrice:
             table = table | {(kind, 0, STANDARD): rate for kind, rate in entry.off_peak.rates.items()}
         return table, self._bounds[: selection.context]
 
+    def _overridden_of(self, selection: _Selection) -> frozenset[Slot]:
+        """Return which slots of that table overrides state."""
+        entry, overridden = self.entry, self._overridden
+        if overridden is None:
+            return _NOWHERE
+        if entry.context_tiers:
+            return overridden.context_tiers[selection.context]
+        if selection.is_off_peak and entry.off_peak is not None:
+            return overridden.rates - {(kind, 0, STANDARD) for kind in entry.off_peak.rates} | overridden.off_peak
+        return overridden.rates
+
 
 def _tier_of(name: str) -> str:
     """Return the tier whose suffix to look for; all names no map knows are one tier: they cannot fill the memory."""
@@ -309,12 +340,14 @@ def _stated_rate(table: RateTable, kind: str, tier: str, crossed: list[int]) -> 
     for above in (*reversed(crossed), 0):
         exact = table.get((kind, above, tier))
         if exact is not None:
-            return _Stated(exact, above, ())
+            return _Stated(exact, (kind, above, tier), ())
         standard = table.get((kind, above, STANDARD))
         if standard is not None and tier == BATCHES:
-            return _Stated(EXACT.multiply(standard, _HALF), above, ("no batch rate: half the standard rate",))
+            return _Stated(
+                EXACT.multiply(standard, _HALF), (kind, above, STANDARD), ("no batch rate: half the standard rate",)
+            )
         if standard is not None:
-            return _Stated(standard, above, ("no rate of this service tier: standard rate",))
+            return _Stated(standard, (kind, above, STANDARD), ("no rate of this service tier: standard rate",))
     return None
 
 
@@ -322,7 +355,12 @@ def _is_less_specific(reasoning: _Stated | None, output: _Stated | None) -> bool
     """Tell whether the output rate is stated for this very tier and context and the reasoning rate is not."""
     if reasoning is None or output is None:
         return False
-    return reasoning.above_tokens < output.above_tokens or bool(reasoning.notes and not output.notes)
+    return reasoning.slot[1] < output.slot[1] or bool(reasoning.notes and not output.notes)
+
+
+def _one_further(precision: Precision) -> Precision:
+    """Return the precision of a rate for a kind that it stands in for."""
+    return precision._replace(substitutes=precision.substitutes - 1)
 
 
 def _qualifier_note(kind: str) -> tuple[str, ...]:

@@ -80,8 +80,10 @@ _KIND_OF_BASE: Final[dict[str, str]] = {
     "output_cost_per_video_token": VIDEO_OUTPUT,
 }
 
-# (kind, above how many prompt tokens, service tier) -> USD for one.
-RateTable = dict[tuple[str, int, str], Decimal]
+# Where a table states a rate: kind, above how many prompt tokens, service tier.
+Slot = tuple[str, int, str]
+# USD for one.
+RateTable = dict[Slot, Decimal]
 
 STANDARD: Final = ""
 BATCHES: Final = "batches"

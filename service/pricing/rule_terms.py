@@ -7,9 +7,9 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from service.errors import InvalidInput
-from service.kit.money import EXACT, AmountError, check_amount, format_amount, parse_amount
+from service.kit.money import EXACT, AmountError, check_amount, format_amount
 from service.pricing.rate_keys import parse_rate_key
-from service.pricing.unit_keys import GUARDRAIL, SEARCH_CONTEXT, kinds_of_key, parse_unit_key
+from service.pricing.unit_keys import PART_RATES, parse_unit_key, slot_of_key
 
 FeeKind = Literal[
     "usd_per_million_input_tokens",
@@ -30,8 +30,6 @@ MAX_KEY_CHARACTERS: Final = 120
 MAX_USD: Final = Decimal(1_000_000)
 MAX_FACTOR: Final = Decimal(1_000)
 _WHOLE: Final = Decimal(100)
-# Structured keys whose parts are rates, written with a dot: search_context_cost_per_query.search_context_size_low.
-_PART_RATES: Final = frozenset({GUARDRAIL, SEARCH_CONTEXT})
 # Few enough that products of them stay far inside the digits amounts are kept with.
 _MAX_PLACES: Final = 20
 
@@ -158,9 +156,9 @@ def is_rate_key(key: str) -> bool:
 
     Of a rate with two names it is the first: the second is looked at only where the first is not stated.
     """
-    name, dot, part = key.partition(".")
+    name, dot, _ = key.partition(".")
     if dot:
-        return name in _PART_RATES and bool(part) and bool(kinds_of_key(key))
+        return name in PART_RATES and slot_of_key(key) is not None
     unit_key = parse_unit_key(key)
     return parse_rate_key(key) is not None or (unit_key is not None and not unit_key.is_second_name)
 
@@ -175,7 +173,7 @@ def _positive(value: Any, largest: Decimal, field: str) -> Decimal:
 def _bounded(value: Any, largest: Decimal, field: str) -> Decimal:
     """Return an amount from 0 to `largest` of at most 20 places, by the one way of writing it."""
     try:
-        amount = check_amount(value) if isinstance(value, Decimal) else parse_amount(value)
+        amount = check_amount(value if isinstance(value, Decimal) else Decimal(value))
     except (AmountError, ArithmeticError, TypeError, ValueError) as error:
         raise InvalidInput("This is no amount.", field=field) from error
     exponent = amount.as_tuple().exponent

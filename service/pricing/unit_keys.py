@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from service.pricing import units
-from service.pricing.rate_keys import SECOND_NAMES, parse_rate_key, split_key
+from service.pricing.rate_keys import SECOND_NAMES, STANDARD, Slot, parse_rate_key, split_key
 from service.pricing.units import qualified
 
 # Meanings that depend on the mode of the model.
@@ -23,6 +23,8 @@ SEARCH_CONTEXT: Final = "search_context_cost_per_query"
 SEARCH_BILLING: Final = "web_search_billing_unit"
 SEARCH_ALLOWANCE: Final = "search_free_requests"
 GUARDRAIL: Final = "guardrail_cost_per_unit"
+# Structured keys whose parts are rates, written with a dot: search_context_cost_per_query.search_context_size_low.
+PART_RATES: Final = frozenset({GUARDRAIL, SEARCH_CONTEXT})
 
 SEARCH_SIZES: Final[dict[str, str]] = {f"search_context_size_{size}": size for size in ("low", "medium", "high")}
 # Each query is charged, or the request that searched at all.
@@ -58,16 +60,6 @@ _KIND_OF_BASE: Final[dict[str, str]] = {
     "file_search_cost_per_1k_calls": units.FILE_SEARCHES,
     "computer_use_input_cost_per_1k_tokens": units.COMPUTER_USE_INPUT_TOKENS,
     "computer_use_output_cost_per_1k_tokens": units.COMPUTER_USE_OUTPUT_TOKENS,
-}
-# What those keys may turn out to be, and others that are read by the mode.
-_MEANINGS: Final[dict[str, frozenset[str]]] = {
-    INPUT_SECONDS: frozenset({units.INPUT_AUDIO_SECONDS, units.CALL_SECONDS}),
-    OUTPUT_SECONDS: frozenset(
-        {units.INPUT_AUDIO_SECONDS, units.OUTPUT_AUDIO_SECONDS, units.OUTPUT_VIDEO_SECONDS, units.CALL_SECONDS}
-    ),
-    INPUT_PIXELS: frozenset({units.OUTPUT_PIXELS}),
-    units.INPUT_IMAGES: frozenset({units.INPUT_IMAGES, units.OUTPUT_IMAGES}),
-    units.OUTPUT_IMAGES: frozenset({units.OUTPUT_IMAGES, units.REQUESTS}),
 }
 _UNIT_SECOND_NAMES: Final[dict[str, str]] = {"cost_per_second": "input_cost_per_second"}
 _QUALIFIED: Final = (
@@ -108,14 +100,12 @@ def _qualified_kind(base: str) -> str | None:
 
 
 @lru_cache(maxsize=2048)
-def kinds_of_key(key: str) -> frozenset[str]:
-    """Return the kinds, of tokens or of other units, whose rate a map's key may state; a dot leads into a part."""
+def slot_of_key(key: str) -> Slot | None:
+    """Return where the rate of a map's key is kept, of tokens or of other units; a dot leads into a part."""
     name, _, part = key.partition(".")
     if name == SEARCH_CONTEXT:
-        return frozenset({qualified(units.WEB_SEARCHES, SEARCH_SIZES[part])} if part in SEARCH_SIZES else ())
+        return (qualified(units.WEB_SEARCHES, SEARCH_SIZES[part]), 0, STANDARD) if part in SEARCH_SIZES else None
     if name == GUARDRAIL:
-        return frozenset({qualified(units.GUARDRAIL_UNITS, part)})
-    token_key, unit_key = parse_rate_key(SECOND_NAMES.get(name, name)), parse_unit_key(name)
-    if token_key is not None:
-        return frozenset({token_key.kind})
-    return frozenset() if unit_key is None else _MEANINGS.get(unit_key.kind, frozenset({unit_key.kind}))
+        return (qualified(units.GUARDRAIL_UNITS, part), 0, STANDARD) if part else None
+    parsed = parse_rate_key(SECOND_NAMES.get(name, name)) or parse_unit_key(name)
+    return None if parsed is None else (parsed.kind, parsed.above_tokens, parsed.tier)

@@ -1,8 +1,8 @@
-"""The grammar of keys for units, and what a key may turn out to state."""
+"""The grammar of keys for units, and where the rate of a key is kept."""
 
 import pytest
 
-from service.pricing.unit_keys import UnitKey, kinds_of_key, parse_unit_key
+from service.pricing.unit_keys import UnitKey, parse_unit_key, slot_of_key
 
 
 @pytest.mark.parametrize(
@@ -34,25 +34,21 @@ def test_the_grammar_of_unit_keys(key: str, meaning: UnitKey | None):
 
 
 @pytest.mark.parametrize(
-    ("key", "kinds"),
+    ("key", "slot"),
     [
-        ("input_cost_per_token_flex", {"text_input"}),
-        ("cache_creation_input_audio_token_cost", {"cache_read_audio"}),
-        ("input_cost_per_query", {"queries"}),
-        ("input_cost_per_second", {"input_audio_seconds", "call_seconds"}),
-        (
-            "output_cost_per_second",
-            {"input_audio_seconds", "output_audio_seconds", "output_video_seconds", "call_seconds"},
-        ),
-        ("output_cost_per_second_720p", {"output_video_seconds/720p"}),
-        ("input_cost_per_pixel", {"output_pixels"}),
-        ("input_cost_per_image", {"input_images", "output_images"}),
-        ("output_cost_per_image", {"output_images", "requests"}),
-        ("search_context_cost_per_query.search_context_size_low", {"web_searches/low"}),
-        ("search_context_cost_per_query.search_context_size_huge", set()),
-        ("guardrail_cost_per_unit.topicPolicyUnits", {"guardrail_units/topicPolicyUnits"}),
-        ("mode", set()),
+        ("input_cost_per_token", ("text_input", 0, "")),
+        ("input_cost_per_token_above_200k_tokens_flex", ("text_input", 200_000, "flex")),
+        ("cache_creation_input_audio_token_cost", ("cache_read_audio", 0, "")),
+        ("input_cost_per_query", ("queries", 0, "")),
+        ("cost_per_second", ("input_seconds", 0, "")),
+        ("ocr_cost_per_page_batches", ("pages", 0, "batches")),
+        ("search_context_cost_per_query.search_context_size_low", ("web_searches/low", 0, "")),
+        ("search_context_cost_per_query.search_context_size_huge", None),
+        ("search_context_cost_per_query", None),
+        ("guardrail_cost_per_unit.topicPolicyUnits", ("guardrail_units/topicPolicyUnits", 0, "")),
+        ("guardrail_cost_per_unit", None),
+        ("mode", None),
     ],
 )
-def test_what_a_key_may_state(key: str, kinds: set[str]):
-    assert kinds_of_key(key) == kinds
+def test_where_the_rate_of_a_key_is_kept(key: str, slot: tuple[str, int, str] | None):
+    assert slot_of_key(key) == slot
