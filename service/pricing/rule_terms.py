@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from service.errors import InvalidInput
-from service.kit.money import EXACT, AmountError, check_amount, format_amount
+from service.kit.money import EXACT, AmountError, check_amount, format_amount, parse_amount
 from service.pricing.rate_keys import parse_rate_key
 from service.pricing.unit_keys import PART_RATES, parse_unit_key, slot_of_key
 
@@ -173,7 +173,7 @@ def _positive(value: Any, largest: Decimal, field: str) -> Decimal:
 def _bounded(value: Any, largest: Decimal, field: str) -> Decimal:
     """Return an amount from 0 to `largest` of at most 20 places, by the one way of writing it."""
     try:
-        amount = check_amount(value if isinstance(value, Decimal) else Decimal(value))
+        amount = check_amount(value) if isinstance(value, Decimal) else parse_amount(value)
     except (AmountError, ArithmeticError, TypeError, ValueError) as error:
         raise InvalidInput("This is no amount.", field=field) from error
     exponent = amount.as_tuple().exponent
