@@ -24,6 +24,7 @@ from service.config.snapshot import TenantConfig
 from service.db.pools import PostgresPool
 from service.db.tenant_lock import lock_tenant_exclusively
 from service.errors import NotFound, Unavailable
+from service.identity.aliases import AliasBook
 from service.identity.registry import load_aliases
 from service.kit.stopping import stop
 from service.pricing.rule_repository import load_rules
@@ -100,7 +101,7 @@ class ConfigStore:
         tenant = await load_tenant(connection, tenant_id)
         if tenant is None:
             raise NotFound(f"There is no tenant {tenant_id!r}.")
-        aliases = await load_aliases(connection, tenant_id)
+        aliases = await load_aliases(connection, tenant_id, AliasBook() if known is None else known.aliases)
         rules = await load_rules(connection, tenant_id, NO_RULES if known is None else known.pricing_rules)
         version = tenant.config_version
         if known is None or known.epoch != epoch or known.version > version:

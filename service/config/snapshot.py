@@ -19,9 +19,13 @@ class TenantConfig(msgspec.Struct, frozen=True):
     aliases: AliasBook
     budgets: BudgetSet
     pricing_rules: PricingRules = NO_RULES
-    # The version since which, as far as this process knows, price rules and settings are as they are.
+    # The version since which, as far as this process knows, aliases, price rules and settings are as they are.
     priced_since: int = 0
 
     def prices_as(self, other: "TenantConfig") -> bool:
-        """Tell whether another configuration has the same price rules and settings."""
-        return self.pricing_rules is other.pricing_rules and self.settings == other.settings
+        """Tell whether another configuration names and prices every call alike."""
+        return (
+            self.pricing_rules is other.pricing_rules
+            and self.aliases is other.aliases
+            and self.settings == other.settings
+        )

@@ -19,18 +19,17 @@ from service.ledger.charge import ChargeDraft, MatchedBatch, WindowPost
 
 
 class Rerating(Protocol):
-    """Prices a draft by another configuration than the one it was made by."""
+    """Brings a draft that waited up to date with what was declared and imported meanwhile."""
 
     def rerate(self, draft: ChargeDraft, config: TenantConfig) -> ChargeDraft:
-        """Return the draft at its price by the configuration."""
+        """Return the draft at its price by the configuration; the same draft when nothing it depends on changed."""
         ...
 
 
 class ConfigWindowMatcher:
     """Matches through the same `BudgetSet.match` and the same `CallNames` as checks do.
 
-    With `rerating` a draft that says by which version it was priced (`config_version`, 0 = it does not say) is priced
-    anew when the prices are others since.
+    With `rerating` a draft is named and priced anew when names or prices are others since it was made.
     """
 
     def __init__(self, configs: ConfigStore, rerating: Rerating | None = None) -> None:
@@ -53,17 +52,12 @@ class ConfigWindowMatcher:
         charges = []
         for given in drafts:
             config = configs[given.tenant_id]
-            draft = self._at_its_price(given, config)
+            draft = given if self._rerating is None else self._rerating.rerate(given, config)
             found = config.budgets.match(call_names_of_charge(draft), draft.effective_at, config_version=config.version)
             matched = tuple(_number_of(counter, numbers, counters) for counter in found)
             charges.append(msgspec.structs.replace(draft, window_numbers=matched, config_version=config.version))
         epoch = min(config.epoch for config in configs.values())
         return MatchedBatch(charges=charges, counters=counters, epoch=epoch)
-
-    def _at_its_price(self, draft: ChargeDraft, config: TenantConfig) -> ChargeDraft:
-        if self._rerating is None or not 0 < draft.config_version < config.priced_since:
-            return draft
-        return self._rerating.rerate(draft, config)
 
 
 def _number_of(

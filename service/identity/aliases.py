@@ -66,6 +66,10 @@ class AliasBook:
     def __len__(self) -> int:
         return len(self._aliases)
 
+    def holds(self, aliases: tuple[Alias, ...]) -> bool:
+        """Tell whether these are its aliases, all of them: another book of them would know nothing else."""
+        return self._aliases == aliases
+
     def in_force(self, at: datetime) -> AliasEra:
         """Return what is in force at an instant; the same object for every instant between two changes."""
         if not self._aliases:

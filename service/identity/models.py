@@ -1,6 +1,18 @@
 """The up to three names of one model call: what the gateway claims, and what we make of it. Pure values."""
 
+from typing import Final
+
 import msgspec
+
+# Columns of a charge; their values and where each came from are replaced together when a call is resolved anew.
+IDENTITY: Final = (
+    "requested_model",
+    "requested_canonical",
+    "deployment",
+    "deployment_id",
+    "served_model",
+    "provider",
+)
 
 
 class ModelClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,3 +56,7 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):
     is_router: bool
     price_candidates: tuple[PriceCandidate, ...]
     provenance: dict[str, str]
+
+    def provenance_instead(self, known: dict[str, str]) -> dict[str, str]:
+        """Return the provenance of a charge that gets these names instead of others; that of its people stays."""
+        return {name: source for name, source in known.items() if name not in IDENTITY} | self.provenance

@@ -42,9 +42,10 @@ _KEEPALIVE: Final[dict[str, Any]] = {"keepalives_idle": 15, "keepalives_interval
 Wanted = tuple[str, str]  # (tenant_id, api_key)
 
 
-async def load_aliases(connection: AsyncConnection[Any], tenant_id: str) -> AliasBook:
-    """Return the alias book of a tenant."""
-    return AliasBook(row.rule for row in await repository.fetch_aliases(connection, tenant_id))
+async def load_aliases(connection: AsyncConnection[Any], tenant_id: str, known: AliasBook) -> AliasBook:
+    """Return the alias book of a tenant: the known one itself, with its eras, while its aliases are still the same."""
+    aliases = tuple(row.rule for row in await repository.fetch_aliases(connection, tenant_id))
+    return known if known.holds(aliases) else AliasBook(aliases)
 
 
 class _Remembered:

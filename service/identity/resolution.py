@@ -39,6 +39,27 @@ def resolve_models(
     return _resolve(claims, requested_from_check, failed, aliases.in_force(occurred_at))
 
 
+def resolve_anew(
+    claims: ModelClaims,
+    aliases: AliasBook,
+    occurred_at: datetime,
+    *,
+    requested_model: str | None,
+    requested_source: str | None,
+) -> ModelIdentity:
+    """Return the names of a call by other aliases than it was resolved by; what it asked for stays what it was.
+
+    What the check or a failed attempt knew of the requested model is in no claim: it is taken from the former answer.
+    """
+    return resolve_models(
+        claims,
+        aliases,
+        occurred_at,
+        requested_from_check=requested_model if requested_source == "check" else None,
+        requested_from_failure=requested_model if requested_source == "failed_attempt" else None,
+    )
+
+
 def resolve_requested(
     model: str, provider: str | None, deployment: str | None, aliases: AliasBook, at: datetime
 ) -> ModelIdentity:

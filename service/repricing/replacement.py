@@ -3,13 +3,14 @@
 from hashlib import sha256
 from typing import Final
 
+from service.identity.models import IDENTITY
 from service.kit.ids import new_id
 from service.kit.sources import LEDGER_SOURCE
 from service.ledger.charge import ChargeDraft
 from service.ledger.corrections import Correction, correction_event_id
 from service.ledger.reversal import core_key_of, reversal_of
 from service.ledger.totals import bucket_of
-from service.repricing.revaluation import IDENTITY, PRICE, ChargeRow, Revaluation
+from service.repricing.revaluation import PRICE, ChargeRow, Revaluation
 
 # What a call said about itself stays: who, when, how much. What is made of it is made anew.
 _KEPT: Final = (
@@ -49,7 +50,7 @@ def _replacement(row: ChargeRow, now: Revaluation, reason: str) -> ChargeDraft:
         price_book_version=rating.price_book_version,
         tags=tuple(row["tags"]),
         automatic_tags=tuple(row["automatic_tags"]),
-        provenance={**_of_people(row["provenance"]), **now.models.provenance},
+        provenance=now.models.provenance_instead(row["provenance"]),
         price_reason=rating.reason,
         unpriced_requests=int(rating.price_state == "unpriced"),
         reported_cost_usd=rating.reported_cost_usd,
@@ -59,7 +60,3 @@ def _replacement(row: ChargeRow, now: Revaluation, reason: str) -> ChargeDraft:
         bucket=bucket_of(row["effective_at"]),
         key_digest=core_key_of({**row, **names, **price}),
     )
-
-
-def _of_people(provenance: dict[str, str]) -> dict[str, str]:
-    return {name: source for name, source in provenance.items() if name not in IDENTITY}

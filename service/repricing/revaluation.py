@@ -11,22 +11,14 @@ import msgspec
 from service.config.rating import rate_call
 from service.config.snapshot import TenantConfig
 from service.identity.dimensions import PEOPLE, Dimensions
-from service.identity.models import ModelIdentity
-from service.identity.resolution import resolve_models
+from service.identity.models import IDENTITY, ModelIdentity
+from service.identity.resolution import resolve_anew
 from service.pricing.facts import CallFacts
 from service.pricing.price_book import PriceBook
 from service.pricing.rating_result import Line, Rating
 
 ChargeRow = dict[str, Any]
 
-IDENTITY: Final = (
-    "requested_model",
-    "requested_canonical",
-    "deployment",
-    "deployment_id",
-    "served_model",
-    "provider",
-)
 # The version of the book is not among them: another book with the same price changes nothing.
 PRICE: Final = (
     "price_state",
@@ -69,14 +61,12 @@ def revalue(row: ChargeRow, facts: CallFacts, config: TenantConfig, book: PriceB
 
 def resolve_again(row: ChargeRow, facts: CallFacts, config: TenantConfig) -> ModelIdentity:
     """Return the names of a recorded call by the present aliases; what it asked for stays what it was."""
-    source = row["provenance"].get("requested_model")
-    requested = row["requested_model"]
-    return resolve_models(
+    return resolve_anew(
         facts.claims,
         config.aliases,
         row["occurred_at"],
-        requested_from_check=requested if source == "check" else None,
-        requested_from_failure=requested if source == "failed_attempt" else None,
+        requested_model=row["requested_model"],
+        requested_source=row["provenance"].get("requested_model"),
     )
 
 

@@ -40,6 +40,23 @@ async def test_a_declared_alias_is_in_force_at_once_and_under_a_new_config_versi
     assert (await store.get(tenant_id)).aliases.in_force(NOW).find("fast") is None
 
 
+async def test_a_book_and_its_eras_outlive_changes_of_anything_else(
+    aliases: AliasService, store: ConfigStore, tenant_id: str
+) -> None:
+    """Otherwise each of them would let caches of names go, and have waiting charges priced anew."""
+    await aliases.declare(tenant_id, Alias(alias="fast", model="a"))
+    declared = await store.get(tenant_id)
+    async with store.change(tenant_id):
+        pass
+    after = await store.get(tenant_id)
+    assert after.version > declared.version
+    assert after.aliases is declared.aliases
+    assert after.priced_since == declared.priced_since
+    await aliases.declare(tenant_id, Alias(alias="slow", model="a"))
+    changed = await store.get(tenant_id)
+    assert changed.priced_since == changed.version
+
+
 async def test_a_name_means_one_model_at_a_time(aliases: AliasService, tenant_id: str) -> None:
     await aliases.declare(tenant_id, Alias(alias="fast", model="a", effective_from=NOW, effective_to=NOW + DAY))
     with pytest.raises(AlreadyExists) as refused:
