@@ -118,7 +118,7 @@ def _result(index: int, read: Read, outcome: RecordOutcome | EventProblem) -> El
         return _rejected(index, None, outcome)
     assert isinstance(read, UsageEvent)
     match outcome:
-        case Recorded(summary):
+        case Recorded(summary, _):
             return _charged(index, read, "recorded", summary)
         case Duplicate(summary):
             return _charged(index, read, "duplicate", summary)

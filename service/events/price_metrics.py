@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from prometheus_client import Counter
 
 from service.kit.money import EXACT
-from service.ledger.charge import ChargeDraft, Recorded, RecordOutcome, Unstorable
+from service.ledger.charge import ChargeDraft, Recorded, RecordOutcome
 from service.pricing.divergence import OWN_STATES, Tolerance
 from service.pricing.registry import PriceBooks
 
@@ -38,11 +38,11 @@ class PriceObserver:
         self._prices = prices
         self._tolerance = tolerance
 
-    def observe(self, drafts: Iterable[ChargeDraft | Unstorable], outcomes: Iterable[RecordOutcome]) -> None:
+    def observe(self, outcomes: Iterable[RecordOutcome]) -> None:
         """Count what became a charge just now; repetitions and conflicts are none."""
-        for draft, outcome in zip(drafts, outcomes, strict=True):
-            if isinstance(draft, ChargeDraft) and isinstance(outcome, Recorded):
-                self._observe(draft)
+        for outcome in outcomes:
+            if isinstance(outcome, Recorded):
+                self._observe(outcome.charge)
 
     def _observe(self, draft: ChargeDraft) -> None:
         if draft.price_state not in OWN_STATES:

@@ -135,7 +135,7 @@ class IngestService:
                 drafts.append(Unstorable("it cannot be charged; the log says why"))
         recorded = iter(await self._recorder.record([each for each in drafts if isinstance(each, ChargeDraft)]))
         outcomes = [next(recorded) if isinstance(each, ChargeDraft) else each for each in drafts]
-        self._observer.observe(drafts, outcomes)
+        self._observer.observe(outcomes)
         await self._keys.learn(caller.tenant_id, _lessons(caller, events, outcomes))
         oldest = min(event.occurred_at for event in events)
         EVENT_AGE.observe(max(0.0, (received_at - oldest).total_seconds()))

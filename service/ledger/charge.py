@@ -155,9 +155,10 @@ class ChargeSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """The charge is in the ledger, by this call."""
+    """The charge is in the ledger, by this call, as it was written: its price may be newer than the draft's."""
 
     summary: ChargeSummary
+    charge: ChargeDraft
 
 
 class Duplicate(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ from service.ledger.charge import (
 from service.ledger.conflicts import conflict_of
 from service.ledger.corrections import ROW_ERRORS, Alongside, Correction, CorrectionOutcome, CorrectionWriter
 from service.ledger.posts import CommittedPosts
-from service.ledger.repository import BatchWritten, EventKey
+from service.ledger.repository import EventKey
 
 _log = structlog.get_logger(__name__)
 
@@ -142,7 +142,7 @@ class LedgerRecorder:
     def _outcome(
         self,
         draft: ChargeDraft,
-        written: set[UUID],
+        written: dict[UUID, ChargeDraft],
         originals: dict[EventKey, repository.Original],
         unstorable: dict[EventKey, str],
         conflict_ids: dict[UUID, UUID],
@@ -150,8 +150,9 @@ class LedgerRecorder:
         key = _key(draft)
         if key in unstorable:
             return Unstorable(unstorable[key])
-        if draft.charge_id in written:
-            return Recorded(_summary(draft))
+        charge = written.get(draft.charge_id)
+        if charge is not None:
+            return Recorded(_summary(charge), charge)
         original = originals[key]
         if draft.charge_id in conflict_ids:
             return Conflict(original.summary, conflict_ids[draft.charge_id])
@@ -164,39 +165,42 @@ class LedgerRecorder:
         self, drafts: list[ChargeDraft], originals: dict[EventKey, repository.Original]
     ) -> "_Conflicts":
         """Record what came under a known event key with other content: counted against budgets, costing nothing."""
-        contradicting = {
-            draft.charge_id: conflict_of(draft)
+        contradicting = [
+            draft
             for draft in drafts
             if (original := originals.get(_key(draft))) is not None and original.fingerprint != draft.fingerprint
-        }
+        ]
         if not contradicting:
             return _Conflicts({}, [])
-        distinct = {_key(conflict): conflict for conflict in contradicting.values()}
+        # Matched as the calls they are: that brings their prices up to date, which a conflict keeps as they were.
+        matched = await self._matcher.match(contradicting)
+        conflicts = {draft.charge_id: conflict_of(draft) for draft in matched.charges}
+        distinct = {_key(conflict): conflict for conflict in conflicts.values()}
         written, posts, _ = await self._write(sorted(distinct.values(), key=_key))
         known = await self._find_originals({key for key, c in distinct.items() if c.charge_id not in written})
         ids = {
             charge_id: known[_key(c)].summary.charge_id if _key(c) in known else distinct[_key(c)].charge_id
-            for charge_id, c in contradicting.items()
+            for charge_id, c in conflicts.items()
         }
         return _Conflicts(ids, posts)
 
-    async def _write(self, drafts: list[ChargeDraft]) -> tuple[set[UUID], list[CommittedPosts], dict[EventKey, str]]:
+    async def _write(self, drafts: list[ChargeDraft]) -> "_Written":
         """Write drafts of distinct keys, sorted by key; bisect down to the rows the database refuses."""
         try:
-            written, posts = await self._write_fenced(drafts)
+            charges, posts = await self._write_fenced(drafts)
         except ROW_ERRORS as error:
             if isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None:
                 raise Unavailable("The ledger has no partition for this month; an operator must look.") from error
             if len(drafts) == 1:
                 _log.error("charge_unstorable", error=type(error).__name__, sqlstate=error.sqlstate)
-                return set(), [], {_key(drafts[0]): error.diag.constraint_name or type(error).__name__}
+                return {}, [], {_key(drafts[0]): error.diag.constraint_name or type(error).__name__}
             middle = len(drafts) // 2
             left = await self._write(drafts[:middle])
             right = await self._write(drafts[middle:])
             return left[0] | right[0], left[1] + right[1], left[2] | right[2]
-        return set(written.charge_ids), posts, {}
+        return charges, posts, {}
 
-    async def _write_fenced(self, drafts: list[ChargeDraft]) -> tuple[BatchWritten, list[CommittedPosts]]:
+    async def _write_fenced(self, drafts: list[ChargeDraft]) -> tuple[dict[UUID, ChargeDraft], list[CommittedPosts]]:
         """Match and write by the configuration known here; if it is outdated, by the present one, held still meanwhile.
 
         The present one is read on the connection that holds it still: another one might not be had while changes wait.
@@ -212,7 +216,8 @@ class LedgerRecorder:
                 fences = fences_of(matched)
                 written = await repository.record_batch_on(connection, fences, matched)
             assert written.fence_holds, "a configuration changed while its tenant was locked"
-        return written, list(repository.posts_of(written, fences, matched))
+        charges = {charge.charge_id: charge for charge in matched.charges if charge.charge_id in written.charge_ids}
+        return charges, list(repository.posts_of(written, fences, matched))
 
     @asynccontextmanager
     async def _deleting_published(self) -> AsyncIterator[list[tuple[str, UUID]]]:
@@ -238,6 +243,8 @@ class LedgerRecorder:
 
 
 _Outcome = tuple[RecordOutcome, asyncio.Task[None] | None]
+# Charges as they were written, by id; what is owed to Redis; what the database refused, and why.
+_Written = tuple[dict[UUID, ChargeDraft], list[CommittedPosts], dict[EventKey, str]]
 
 
 class _Conflicts(msgspec.Struct, frozen=True):

@@ -127,6 +127,41 @@ async def test_a_restored_ledger_is_not_written_by_what_was_known_before(
     assert two_budgets.reloads == 1
 
 
+async def test_outcomes_tell_of_charges_as_they_were_written(
+    pools: Pools, recorder: LedgerRecorder, two_budgets: TwoBudgets, ledger_tenant: str
+) -> None:
+    """Whoever matches may price anew: also what contradicts, also in a batch that one refused row takes apart."""
+    match = two_budgets.match
+
+    async def match_dearer(
+        drafts: Sequence[ChargeDraft], *, connection: PostgresConnection | None = None
+    ) -> MatchedBatch:
+        matched = await match(drafts, connection=connection)
+        price = {"cost_usd": Decimal(7), "model_cost_usd": Decimal(7), "enforced_usd": Decimal(7)}
+        dearer = [
+            msgspec.structs.replace(each, **price) if each.kind == "usage" and each.event_id != "bad" else each
+            for each in matched.charges
+        ]
+        return msgspec.structs.replace(matched, charges=dearer)
+
+    two_budgets.match = match_dearer  # type: ignore[method-assign]
+    drafts = [
+        a_draft(ledger_tenant, "one"),
+        a_draft(ledger_tenant, "one", content="other"),
+        a_draft(ledger_tenant, "bad", cost="1", model_cost_usd=Decimal(2)),
+        a_draft(ledger_tenant, "two"),
+    ]
+    first, contradiction, refused, second = await recorder.record(drafts)
+    assert isinstance(first, Recorded)
+    assert isinstance(second, Recorded)
+    assert [each.summary.cost_usd for each in (first, second)] == [7, 7]
+    assert [each.charge.cost_usd for each in (first, second)] == [7, 7]
+    assert isinstance(refused, Unstorable)
+    assert isinstance(contradiction, Conflict)
+    assert contradiction.original == first.summary
+    assert await _enforced(pools, ledger_tenant, two_budgets) == 21
+
+
 async def test_a_configuration_that_never_rests_holds_up_no_batch(
     pools: Pools, recorder: LedgerRecorder, two_budgets: TwoBudgets, ledger_tenant: str
 ) -> None:
