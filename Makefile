@@ -8,6 +8,8 @@ PYTEST := $(VENV_PYTHON) -m pytest
 
 TALLYGATE_TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/postgres
 TALLYGATE_TEST_REDIS_URL ?= redis://127.0.0.1:6379
+# One process of tests after the other: each keeps its servers' connections, and a PostgreSQL usually takes 100.
+EXTERNAL := TALLYGATE_TEST_DATABASE_URL=$(TALLYGATE_TEST_DATABASE_URL) TALLYGATE_TEST_REDIS_URL=$(TALLYGATE_TEST_REDIS_URL)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-external test-gateways check bench lint format lock openapi wheel install clean
@@ -22,8 +24,9 @@ test: install ## Run the whole test suite on embedded engines (PYTEST_ARGS="-k n
 	$(PYTEST) -n 2 $(PYTEST_ARGS)
 
 test-external: install ## Run the tests on PostgreSQL and Redis of your own (TALLYGATE_TEST_DATABASE_URL, TALLYGATE_TEST_REDIS_URL)
-	TALLYGATE_TEST_DATABASE_URL=$(TALLYGATE_TEST_DATABASE_URL) TALLYGATE_TEST_REDIS_URL=$(TALLYGATE_TEST_REDIS_URL) \
-	$(PYTEST) $(PYTEST_ARGS) -m "not embedded" tests/integration tests/api tests/faults
+	$(EXTERNAL) $(PYTEST) $(PYTEST_ARGS) -m "not embedded" tests/integration
+	$(EXTERNAL) $(PYTEST) $(PYTEST_ARGS) -m "not embedded" tests/api
+	$(EXTERNAL) $(PYTEST) $(PYTEST_ARGS) -m "not embedded" tests/faults
 
 test-gateways: install ## Test the recipes of deploy/gateways with real gateways (nginx, Caddy, Envoy; gets them when it may)
 	$(VENV_PYTHON) scripts/install_gateways.py
