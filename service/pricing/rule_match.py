@@ -44,12 +44,12 @@ def declared_rule_match(document: object, field: str = "match") -> Match:
     rule would silently never apply; whoever means them literally writes a prefix.
     """
     match = parse_rule_match(document, field)
-    if isinstance(document, Mapping):
-        for dimension, value in document.items():
-            texts = value if isinstance(value, list) else [value]
-            for index, text in enumerate(texts):
-                path = f"{field}.{dimension}"
-                _refuse_other_language(dimension, text, f"{path}[{index}]" if isinstance(value, list) else path)
+    assert isinstance(document, Mapping), "whatever else it is was refused"
+    for dimension, value in document.items():
+        texts = value if isinstance(value, list) else [value]
+        for index, text in enumerate(texts):
+            path = f"{field}.{dimension}"
+            _refuse_other_language(dimension, text, f"{path}[{index}]" if isinstance(value, list) else path)
     return match
 
 

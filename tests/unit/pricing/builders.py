@@ -91,3 +91,16 @@ def amounts(rating: Rating) -> dict[str, Decimal]:
 
 def notes(rating: Rating) -> dict[str, str | None]:
     return {line.name: line.note for line in rating.components}
+
+
+def used(input_tokens: int = 0, output_tokens: int = 0, parts: dict[str, int] | None = None, **units: Any) -> Usage:
+    quantities = tuple((name, Decimal(str(quantity))) for name, quantity in units.items())
+    return Usage(input_tokens=input_tokens, output_tokens=output_tokens, units=quantities, **(parts or {}))
+
+
+def lines(rating: Rating) -> dict[str, tuple[str, str, str]]:
+    """By name: quantity, unit and amount of each line."""
+    return {
+        line.name: (f"{line.quantity.normalize():f}", line.unit, f"{line.amount_usd.normalize():f}")
+        for line in rating.components
+    }
