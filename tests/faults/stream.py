@@ -5,8 +5,8 @@ from random import Random
 
 import httpx
 
-from tests.faults.chat_events import Event, chat_event
-from tests.faults.replica import Caller
+from tests.faults.chat_events import Event, body, chat_event
+from tests.faults.replica import Answer, Caller
 
 
 class Stream:
@@ -35,7 +35,7 @@ class Stream:
         charges = dict(self.acknowledged)
         for start in range(0, len(self.unanswered), 50):
             events = self.unanswered[start : start + 50]
-            answer = await caller.post(*events)
+            answer = await _post_until_taken(caller, events)
             assert answer["recorded"] + answer["duplicates"] == len(events)
             for event, result in zip(events, answer["results"], strict=True):
                 charges[event["id"]] = result["charge_id"]
@@ -92,3 +92,15 @@ class Stream:
             input_tokens=self._random.randrange(1, 3_000),
             request_tags=self._random.sample(["a", "b", "c"], 2),
         )
+
+
+async def _post_until_taken(caller: Caller, events: list[Event]) -> Answer:
+    """Post events as gateways do: again while the answer is 503, as when a pool still lends connections that were cut."""
+    async with asyncio.timeout(20):
+        while True:
+            response = await caller.request("POST", "/v1/events?results=all", content=body(*events))
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                assert response.status_code == httpx.codes.OK, response.text[:2000]
+                answer: Answer = response.json()
+                return answer
+            await asyncio.sleep(0.05)
