@@ -95,7 +95,7 @@ class Stream:
 
 
 async def _post_until_taken(caller: Caller, events: list[Event]) -> Answer:
-    """Post events as gateways do: again while the answer is 503, as when a pool still lends connections that were cut."""
+    """Post events as gateways do: again while the answer is 503; a pool may still lend connections that were cut."""
     async with asyncio.timeout(20):
         while True:
             response = await caller.request("POST", "/v1/events?results=all", content=body(*events))
