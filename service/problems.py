@@ -18,7 +18,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from service.errors import TallygateError, Unauthenticated, Unavailable, problem_details
+from service.errors import MalformedBody, TallygateError, Unauthenticated, Unavailable, problem_details
 from service.errors import TooManyRequests as AskedTooOften
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -61,6 +61,7 @@ def problem_handlers() -> ExceptionHandlersMap:
         TooManyRequests: _answer_lost_engine,
         RedisConnectionError: _answer_lost_engine,
         RedisTimeoutError: _answer_lost_engine,
+        RecursionError: _answer_recursion,
         Exception: _answer_unforeseen,
     }
 
@@ -106,6 +107,13 @@ def _first_wrong_field(error: HTTPException) -> dict[str, str]:
 def _answer_lost_engine(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     _log.warning("engine_unreachable", exc_info=error)
     return _answer_tallygate_error(request, Unavailable("a database cannot be reached or is overloaded; try again"))
+
+
+def _answer_recursion(request: Request[Any, Any, Any], error: RecursionError) -> Response[dict[str, Any]]:
+    """A body nested thousands of levels deep is the caller's doing; anything else that has no end is ours."""
+    if "deserializing" not in str(error):
+        return _answer_unforeseen(request, error)
+    return _answer_tallygate_error(request, MalformedBody("The body is nested too deep."))
 
 
 def _answer_unforeseen(_request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:

@@ -17,7 +17,9 @@ _SECRET_NAMES = re.compile(
     re.IGNORECASE,
 )
 _SECRET_TEXTS = re.compile(
-    r"(?P<kept>\b(?:Bearer|Basic)\s+|://[^\s:/@]*:)[^\s@,;'\"]+|\b(?:tg_|sk-|sk_)[A-Za-z0-9_\-]{8,}", re.IGNORECASE
+    r"(?P<kept>\b(?:Bearer|Basic)\s+|://[^\s:/@]*:)[^\s@,;'\"]+|\b(?:tg_|sk-|sk_)[A-Za-z0-9_\-]{8,}"
+    r"|\bwhsec_[A-Za-z0-9+/=]{8,}",
+    re.IGNORECASE,
 )
 _MESSAGE_LENGTH = 300
 _FRAMES = 12

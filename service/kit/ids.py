@@ -20,3 +20,8 @@ def new_id_text() -> str:
 def new_secret(prefix: str) -> str:
     """Return an unguessable token of 256 bits with a readable prefix."""
     return prefix + secrets.token_urlsafe(32)
+
+
+def random_bytes(count: int) -> bytes:
+    """Return so many unguessable bytes."""
+    return secrets.token_bytes(count)

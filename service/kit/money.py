@@ -1,10 +1,15 @@
 """Amounts of US dollars: Decimal from text, never through float; plain notation on the wire; micro-USD as integers.
 
 Arithmetic that must not round runs in `EXACT`, whose precision no product of two finite amounts of ours can exceed.
+Bodies declare amounts as `AmountText`, are decoded by an `amount_decoder`, and the text goes through `parse_amount`: a
+field of type Decimal would take "1_0" and the digits of every script.
 """
 
 import re
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, Inexact, InvalidOperation
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 ZERO = Decimal(0)
 MICRO = Decimal(1_000_000)
@@ -19,8 +24,38 @@ MAX_DECIMAL_PLACES = 40
 _NOTATION = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 
 
+_Body = TypeVar("_Body")
+_SCHEMA: Final = {"type": "string", "format": "decimal"}
+
+
 class AmountError(ValueError):
     """The text is no finite amount within bounds."""
+
+
+class AmountText(str):
+    """An amount as it stands in a body, a text or a number, not looked at yet."""
+
+    __slots__ = ()
+
+
+def amount_decoder(body: type[_Body]) -> msgspec.json.Decoder[_Body]:
+    """Return a decoder of bodies with amounts: it keeps the text of numbers, too."""
+    return msgspec.json.Decoder(body, dec_hook=_amount_text, float_hook=AmountText)
+
+
+def amount_schema(kind: type) -> dict[str, Any]:
+    """Return the JSON schema of an amount, as the hook of a schema generator."""
+    if kind is AmountText:
+        return dict(_SCHEMA)
+    raise NotImplementedError(kind)
+
+
+def _amount_text(kind: type, value: object) -> AmountText:
+    if kind is not AmountText:
+        raise NotImplementedError(kind)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("Expected an amount, as text or number")  # noqa: TRY004 — msgspec adds the path to a ValueError only
+    return AmountText(value)
 
 
 def parse_amount(text: str) -> Decimal:

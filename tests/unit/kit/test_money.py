@@ -2,10 +2,13 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from service.kit.money import (
     AmountError,
+    AmountText,
+    amount_decoder,
     format_amount,
     from_micro_usd,
     micro_usd_rounded_down,
@@ -55,3 +58,28 @@ def test_amounts_are_written_in_plain_notation(amount: str, text: str):
 
 def test_micro_usd_come_back_exactly():
     assert from_micro_usd(2**53) == Decimal("9007199254.740992")
+
+
+class _Body(msgspec.Struct):
+    amount: AmountText | None = None
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"amount": "1_0"}', "1_0"),
+        (b'{"amount": 0.10000000000000000000000055}', "0.10000000000000000000000055"),
+        (b'{"amount": 1e400}', "1e400"),
+        (b'{"amount": 7}', "7"),
+        (b'{"amount": 123456789012345678901234567890}', "123456789012345678901234567890"),
+        (b'{"amount": null}', None),
+    ],
+)
+def test_a_body_keeps_the_text_of_its_amounts(body: bytes, text: str | None):
+    assert amount_decoder(_Body).decode(body).amount == text
+
+
+@pytest.mark.parametrize("value", [b"true", b"[1]", b"{}", b"9" * 5_000])
+def test_what_is_no_amount_at_all_is_refused_with_its_path(value: bytes):
+    with pytest.raises(msgspec.ValidationError, match=r"at `\$\.amount`"):
+        amount_decoder(_Body).decode(b'{"amount": %s}' % value)
