@@ -6,32 +6,36 @@ Connections are in autocommit mode: a transaction is always written out (`async 
 Opening does not wait for the engines: a server starts without them and says so in its readiness.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from service.db.cluster import Address, ClusterClient, SlotMap
 from service.errors import Unavailable
 from service.settings import PostgresSettings, RedisSettings, Settings
 
 PostgresConnection = AsyncConnection[TupleRow]
 PostgresPool = AsyncConnectionPool[PostgresConnection]
-RedisClient = Redis | RedisCluster
+RedisClient = Redis | ClusterClient
 Sessions = async_sessionmaker[AsyncSession]
+T = TypeVar("T")
 
 _SESSION_CONNECTIONS = 4
+_REDIS_PORT = 6379
 # A server that has gone without a word, or a process of ours that froze inside a transaction, holds nobody up for long.
 _IDLE_IN_TRANSACTION_MS = 15_000
 _DEAD_CONNECTIONS: dict[str, Any] = {
@@ -92,18 +96,55 @@ def make_postgres_pool(database_url: str, settings: PostgresSettings) -> Postgre
 
 def make_redis_client(redis_url: str, settings: RedisSettings) -> RedisClient:
     """Return a client; it connects when first used. Answers are bytes."""
-    timeouts: dict[str, Any] = {
+    return _make_cluster_client(redis_url, settings) if settings.cluster else _make_node_client(redis_url, settings)
+
+
+async def servers_of(redis: RedisClient) -> list[Redis]:
+    """Return a client of every server that has keys: itself, or the primaries of a cluster."""
+    if not isinstance(redis, ClusterClient):
+        return [redis]
+    return [redis.slots.client_of(address) for address in await redis.slots.primaries()]
+
+
+async def at_server_of(redis: RedisClient, key: str, ask: Callable[[Redis], Awaitable[T]]) -> T:
+    """Ask the server that has a key; what is asked must bear being asked again."""
+    return await redis.at(key, ask) if isinstance(redis, ClusterClient) else await ask(redis)
+
+
+def _make_node_client(redis_url: str, settings: RedisSettings, **place: Any) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        redis_url, timeout=settings.connect_timeout_ms / 1000, **_redis_options(settings)
+    )
+    # What the address says comes before arguments.
+    pool.connection_kwargs |= place
+    return Redis.from_pool(pool)
+
+
+def _make_cluster_client(redis_url: str, settings: RedisSettings) -> ClusterClient:
+    """The address may name several nodes, for a start while one of them is away: `redis://one:6379,two:6379`."""
+    first_url, seeds = _seeds(redis_url)
+    return ClusterClient(
+        SlotMap(seeds, lambda address: _make_node_client(first_url, settings, host=address.host, port=address.port))
+    )
+
+
+def _seeds(redis_url: str) -> tuple[str, list[Address]]:
+    """Return the address with its first node alone, and all nodes it names."""
+    parts = urlsplit(redis_url)
+    login, at, places = parts.netloc.rpartition("@")
+    nodes = [urlsplit(f"//{place}") for place in places.split(",")]
+    first_url = parts._replace(netloc=f"{login}{at}{nodes[0].netloc}").geturl()
+    return first_url, [Address(node.hostname or "localhost", node.port or _REDIS_PORT) for node in nodes]
+
+
+def _redis_options(settings: RedisSettings) -> dict[str, Any]:
+    return {
+        "max_connections": settings.max_connections,
         "socket_connect_timeout": settings.connect_timeout_ms / 1000,
         "socket_timeout": settings.command_timeout_ms / 1000,
         # Once, at once: it finds out about a connection that was closed meanwhile. Deadlines are the callers' business.
         "retry": Retry(ExponentialWithJitterBackoff(base=0.001, cap=0.01), 1, (RedisConnectionError,)),
     }
-    if settings.cluster:
-        return RedisCluster.from_url(redis_url, max_connections=settings.max_connections, **timeouts)
-    pool = BlockingConnectionPool.from_url(
-        redis_url, max_connections=settings.max_connections, timeout=settings.connect_timeout_ms / 1000, **timeouts
-    )
-    return Redis.from_pool(pool)
 
 
 def make_session_engine(database_url: str, settings: PostgresSettings) -> AsyncEngine:
