@@ -69,6 +69,7 @@ SELECT charge_id, effective_at, config_version, enforced_usd, organization, team
 FROM charge WHERE tenant_id = %s
 """
 _WINDOWS = "SELECT budget_id, subject, bucket, enforced FROM budget_window WHERE tenant_id = %s"
+_ROLLING = "SELECT budget_id FROM budget WHERE tenant_id = %s AND period ->> 'kind' = 'rolling'"
 _TENANTS = "SELECT tenant_id FROM tenant ORDER BY tenant_id"
 _OUTBOX = "SELECT count(*) FROM outbox WHERE tenant_id = %s"
 
@@ -106,6 +107,11 @@ async def read_windows(connection: AsyncConnection[Any], tenant_id: str) -> dict
     """Return every counter as stored."""
     cursor = await connection.execute(_WINDOWS, (tenant_id,))
     return {(row[0], row[1], row[2]): row[3] async for row in cursor}
+
+
+async def find_rolling(connection: AsyncConnection[Any], tenant_id: str) -> frozenset[UUID]:
+    """Return the budgets, archived ones too, each of whose counters has one key for all its buckets."""
+    return frozenset([row[0] async for row in await connection.execute(_ROLLING, (tenant_id,))])
 
 
 async def count_outbox(connection: AsyncConnection[Any], tenant_id: str) -> int:

@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 
 from service.budgets.matching import BudgetSet
 from service.budgets.repository import load_budgets
-from service.checks.publishing import posted_micro_usd
+from service.checks.counter_reading import posted_micro_usd
 from service.db.pools import PostgresPool
 from service.drift import queries
 from service.identity.call import call_names_of_charge
@@ -44,8 +44,10 @@ class TenantReport(msgspec.Struct, frozen=True, kw_only=True):
 class CounterCopies(Protocol):
     """Reads what Redis shows as posted."""
 
-    async def read_posted(self, tenant_id: str, counters: list[CounterKey]) -> list[int | None]:
-        """Return micro-USD per counter, None where Redis has no copy."""
+    async def read_posted(
+        self, tenant_id: str, counters: list[CounterKey], rolling: frozenset[UUID]
+    ) -> list[int | None]:
+        """Return micro-USD per bucket of a counter, None where Redis has no copy; `rolling`: budgets that are."""
         ...
 
 
@@ -71,9 +73,10 @@ class DriftCheck:
                 drifts += await self._compare_table(connection, tenant_id, table)
             recount = await _recount(connection, tenant_id)
             stored = await queries.read_windows(connection, tenant_id)
+            rolling = await queries.find_rolling(connection, tenant_id)
             waiting = await queries.count_outbox(connection, tenant_id)
         drifts += _compare_counters(tenant_id, recount, stored)
-        in_redis, differing = await self._compare_redis(tenant_id, stored)
+        in_redis, differing = await self._compare_redis(tenant_id, stored, rolling)
         if waiting:
             drifts.append(_drift(tenant_id, "outbox", "batches not published yet", 0, waiting))
         return TenantReport(
@@ -97,11 +100,13 @@ class DriftCheck:
             for side, row in found
         ]
 
-    async def _compare_redis(self, tenant_id: str, stored: dict[CounterKey, Decimal]) -> tuple[int, list[Drift]]:
+    async def _compare_redis(
+        self, tenant_id: str, stored: dict[CounterKey, Decimal], rolling: frozenset[UUID]
+    ) -> tuple[int, list[Drift]]:
         if self._copies is None:
             return 0, []
         counters = list(stored)
-        copies = await self._copies.read_posted(tenant_id, counters)
+        copies = await self._copies.read_posted(tenant_id, counters, rolling)
         known = [(key, copy) for key, copy in zip(counters, copies, strict=True) if copy is not None]
         return len(known), [
             _drift(tenant_id, "redis", _name(key), posted_micro_usd(stored[key]), copy)

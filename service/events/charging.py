@@ -13,7 +13,8 @@ from service.pricing.rating_result import Rating
 from service.pricing.usage import Usage
 
 # A charge counts where it occurred if it is reported within this time, else when it was received: closed hours and
-# windows stay closed but for the last hour. A constant of the schema: totals and windows were booked by it.
+# windows stay closed but for the last hour. A constant of the schema: totals and windows were booked by it. Nothing
+# counts later than it was received: it would be in a window no check asks about yet, while its hold is gone.
 LATE_AFTER = timedelta(hours=1)
 
 _FURTHER = (
@@ -32,7 +33,7 @@ _NOTHING = Usage()
 
 def effective_time(occurred_at: datetime, received_at: datetime) -> datetime:
     """Return the time a charge is accounted at."""
-    return occurred_at if received_at - occurred_at <= LATE_AFTER else received_at
+    return occurred_at if timedelta(0) <= received_at - occurred_at <= LATE_AFTER else received_at
 
 
 def facts_of(event: UsageEvent) -> CallFacts:

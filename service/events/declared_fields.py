@@ -34,6 +34,7 @@ MAX_DOCUMENT_BYTES: Final = 131_072
 _MAX_ITEMS: Final = 64
 _MAX_COLLECTION_BYTES: Final = 65_536
 _KEPT_CHARACTERS: Final = 200
+_EMPTY_OBJECT: Final = re.compile(rb"\{\s*\}")
 
 _DECODE_ERRORS: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _TEXT = msgspec.json.Decoder(str)
@@ -113,7 +114,10 @@ class _View:
             return _keep_plain(value)
         if view is not None:
             return view.project(value)
-        return _keep_map(value) if name in _MAPS_IN_RAW else {}
+        if name in _MAPS_IN_RAW:
+            return _keep_map(value)
+        # An empty object may stand for nothing; one with contents, which are not kept, must not become one.
+        return {} if _EMPTY_OBJECT.fullmatch(bytes(value)) else {"": None}
 
     def project_item(self, raw: msgspec.Raw) -> Any:
         """Return the same of one of a list; what is no object in it becomes `[]`."""

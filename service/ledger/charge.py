@@ -17,7 +17,8 @@ class WindowPost(msgspec.Struct, frozen=True, kw_only=True):
     """One budget counter that charges of a batch add their enforced_usd to; `number` is its index in the batch.
 
     `subject` is the canonical text of the values under "*" ("{}" for a shared counter); `bucket` the start of the
-    window (or of the sub-bucket of a rolling one). `breadth` orders row locks: the most shared counters come last.
+    window (or of the bucket of a rolling one). `breadth` orders row locks: the most shared counters come last.
+    `is_rolling` says which key in Redis the counter has.
     """
 
     number: int
@@ -25,6 +26,7 @@ class WindowPost(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     bucket: datetime
     breadth: int
+    is_rolling: bool = False
 
 
 class ChargeDraft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

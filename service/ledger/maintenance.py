@@ -26,7 +26,11 @@ FROM (SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::b
 WHERE c.timeline_id <> e.timeline_id
 RETURNING e.epoch
 """
-_RESTORED = "UPDATE ledger_epoch SET epoch = epoch + 1, raised_at = now() RETURNING epoch"
+# A backup brings back an old epoch, and Redis may know higher ones: the clock is beyond whatever was counted up to.
+_RESTORED = """
+UPDATE ledger_epoch SET epoch = greatest(epoch + 1, extract(epoch FROM now())::bigint), raised_at = now()
+RETURNING epoch
+"""
 
 
 def months_from(day: date, count: int) -> list[date]:
@@ -71,7 +75,7 @@ async def raise_epoch_after_failover(pool: PostgresPool) -> int | None:
 
 
 async def raise_epoch_after_restore(pool: PostgresPool) -> int:
-    """Raise the epoch because a backup was restored: what Redis knows may never have been committed."""
+    """Raise the epoch above all before it, because a backup was restored: what Redis knows may be of a lost future."""
     async with pool.connection() as connection:
         row = await (await connection.execute(_RESTORED)).fetchone()
     assert row is not None

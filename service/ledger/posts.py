@@ -8,13 +8,17 @@ import msgspec
 
 
 class CounterState(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole state of one bucket of a counter after a commit; a higher version is newer."""
+    """The whole state of one bucket of a counter after a commit; a higher version is newer.
+
+    `is_rolling`: other buckets of the same counter are counted together with it.
+    """
 
     budget_id: UUID
     subject: str
     bucket: datetime
     enforced: Decimal
     version: int
+    is_rolling: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):

@@ -209,8 +209,10 @@ async def find_recorded(
 def posts_of(written: BatchWritten, fences: Sequence[Fence], batch: MatchedBatch) -> tuple[CommittedPosts, ...]:
     """Return what a committed batch owes to Redis, per tenant: the content of its outbox rows, states included."""
     counters: dict[str, list[CounterState]] = {}
+    rolling = {counter.budget_id for counter in batch.counters if counter.is_rolling}
     for tenant_id, state in written.counters:
-        counters.setdefault(tenant_id, []).append(state)
+        known = msgspec.structs.replace(state, is_rolling=True) if state.budget_id in rolling else state
+        counters.setdefault(tenant_id, []).append(known)
     settlements: dict[str, list[Settlement]] = {}
     for charge in batch.charges:
         if charge.reservation_id is not None and charge.charge_id in written.charge_ids:

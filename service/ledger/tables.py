@@ -141,7 +141,10 @@ class SpendTotal(SQLModel, table=True):
     """Sums of the charges of one 15-minute bucket (UTC) and one core key (`key_digest` of the columns up to status)."""
 
     __tablename__ = "spend_total"
-    __table_args__ = (Index("spend_total_by_key", "tenant_id", "key_digest", "bucket"),)
+    __table_args__ = (
+        Index("spend_total_by_key", "tenant_id", "key_digest", "bucket"),
+        Index("spend_total_by_requested_model", "tenant_id", "requested_model", "bucket"),
+    )
 
     tenant_id: str = Field(sa_column=columns.text(primary_key=True))
     bucket: datetime = Field(sa_column=columns.timestamp(primary_key=True))

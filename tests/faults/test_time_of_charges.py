@@ -17,6 +17,7 @@ from tests.faults.waiting import until
 
 CALL = {"model": "gpt-4.1-mini", "input_tokens": 1_000, "max_output_tokens": 1_000}
 COST = Decimal("0.002")
+_ANCHOR = "2026-01-01T00:00:00Z"
 
 
 async def _charge_of(caller: Caller, *, at: datetime) -> Answer:
@@ -32,15 +33,28 @@ def _time(charge: Answer, name: str) -> datetime:
     return datetime.fromisoformat(charge[name])
 
 
-@pytest.mark.parametrize("minutes", [59, -4])
-async def test_a_charge_counts_at_the_time_its_call_began(callers: list[Caller], minutes: int):
-    at = (utc_now() - timedelta(minutes=minutes)).replace(microsecond=123_456)
+async def test_a_charge_counts_at_the_time_its_call_began(callers: list[Caller]):
+    at = (utc_now() - timedelta(minutes=59)).replace(microsecond=123_456)
 
     charge = await _charge_of(callers[0], at=at)
 
     assert abs(_time(charge, "occurred_at") - at) < timedelta(microseconds=2)
     assert _time(charge, "effective_at") == _time(charge, "occurred_at")
     assert await _spend_between(callers[1], at - timedelta(minutes=15), at + timedelta(minutes=15)) == COST
+
+
+async def test_a_charge_of_a_clock_ahead_counts_when_it_is_received(callers: list[Caller]):
+    """In a window of later no check would know of it yet, and its hold is gone."""
+    at = utc_now() + timedelta(minutes=4)
+    await callers[0].create_budget("minute", {}, "1", period={"kind": "fixed", "length_seconds": 60, "anchor": _ANCHOR})
+
+    charge = await _charge_of(callers[0], at=at)
+
+    assert abs(_time(charge, "occurred_at") - at) < timedelta(microseconds=2)
+    assert _time(charge, "effective_at") == _time(charge, "received_at")
+    (window,) = await _windows(callers[1], "minute")
+    assert window["start"] <= _time(charge, "received_at") < window["end"]
+    assert window["posted"] == COST
 
 
 async def test_a_charge_that_comes_more_than_an_hour_late_counts_when_it_is_received(callers: list[Caller]):
@@ -83,20 +97,20 @@ def _quarter(instant: datetime) -> datetime:
 
 
 async def test_windows_meet_without_gap_or_overlap_at_the_microsecond(callers: list[Caller]):
-    now = utc_now().replace(microsecond=0)
-    anchor = now - timedelta(seconds=30)
-    boundaries = [anchor + timedelta(seconds=60 * number) for number in range(1, 4)]
-    period = {"kind": "fixed", "length_seconds": 60, "anchor": anchor.isoformat()}
-    await callers[0].create_budget("minutes", {}, "100", period=period)
+    period = {"kind": "fixed", "length_seconds": 2, "anchor": _ANCHOR}
+    budget = await callers[0].create_budget("short", {}, "100", period=period)
+    first = datetime.fromisoformat(budget["counts_from"])
+    boundaries = [first + timedelta(seconds=2 * number) for number in range(1, 4)]
+    await until(lambda: utc_now() > boundaries[-1] + timedelta(milliseconds=200), "the last boundary is over")
     moments = [boundary + timedelta(microseconds=shift) for boundary in boundaries for shift in (-1, 0, 1)]
 
     charges = [await _charge_of(callers[number % 3], at=moment) for number, moment in enumerate(moments)]
 
-    windows = await _windows(callers[0], "minutes")
+    windows = [window for window in await _windows(callers[0], "short") if window["posted"]]
     expected: dict[datetime, Decimal] = {}
     for charge in charges:
         occurred_at = _time(charge, "occurred_at")
-        start = max(start for start in (anchor, *boundaries) if start <= occurred_at)
+        start = max(start for start in (first, *boundaries) if start <= occurred_at)
         expected[start] = expected.get(start, Decimal(0)) + COST
     assert {window["start"]: window["posted"] for window in windows} == expected
     assert all(earlier["end"] == later["start"] for earlier, later in pairwise(windows))

@@ -34,4 +34,15 @@ async def test_the_epoch_rises_when_the_timeline_is_another_and_only_then(pools:
         [before] = await (await connection.execute("SELECT epoch FROM ledger_epoch")).fetchone() or [0]
     assert await maintenance.raise_epoch_after_failover(pools.postgres) == before + 1
     assert await maintenance.raise_epoch_after_failover(pools.postgres) is None
-    assert await maintenance.raise_epoch_after_restore(pools.postgres) == before + 2
+
+
+async def test_after_a_restore_the_epoch_is_above_all_that_redis_can_know(pools: Pools) -> None:
+    async with pools.postgres.connection() as connection:
+        [before] = await (await connection.execute("SELECT epoch FROM ledger_epoch")).fetchone() or [0]
+    first = await maintenance.raise_epoch_after_restore(pools.postgres)
+    assert first > before
+    # As a backup of earlier would bring it back.
+    async with pools.postgres.connection() as connection:
+        await connection.execute("UPDATE ledger_epoch SET epoch = %s", (before,))
+    assert await maintenance.raise_epoch_after_restore(pools.postgres) >= first
+    assert await maintenance.raise_epoch_after_restore(pools.postgres) > first

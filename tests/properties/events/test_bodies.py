@@ -96,6 +96,8 @@ def test_an_array_lines_and_single_bodies_say_the_same(values: list[dict[str, An
 @example(("metadata",), [])
 @example(("startTime",), 1e308)
 @example(("response_cost",), 10**400)
+@example(("request_tags",), {"": None})
+@example(("request_tags",), {})
 def test_any_value_anywhere_gives_an_event_or_a_reason(path: tuple[str, ...], value: Any):
     raw = dumps(with_value(path, value))
     [element] = read_all(raw)

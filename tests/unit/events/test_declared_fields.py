@@ -136,12 +136,12 @@ def test_what_stands_where_no_such_thing_belongs_is_not_kept():
         b' "response": {"model": {"secret": 1}, "choices": "secret"}, "zero_cost_diagnostic": {"why": "secret"}}'
     )
     assert kept == {
-        "id": {},
+        "id": {"": None},
         "model": ["secret", {}, [], 5, None],
         "metadata": "text",
         "cost_breakdown": {"additional_costs": {"fee": {}, "b": 2}},
-        "response": {"model": {}, "choices": []},
-        "zero_cost_diagnostic": {},
+        "response": {"model": {"": None}, "choices": []},
+        "zero_cost_diagnostic": {"": None},
     }
 
 
