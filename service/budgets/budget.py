@@ -18,6 +18,24 @@ HoldBasis = Literal["worst_case"]
 State = Literal["seeding", "current", "archived"]
 
 
+class Rollover(msgspec.Struct, frozen=True):
+    """What a window left unused is carried into the next one, up to `cap_usd` (None = up to one limit)."""
+
+    cap_usd: Decimal | None = None
+
+
+class Increase(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit raised for a time, [granted_at, until): of one counter, or of all (`subject` None)."""
+
+    increase_id: UUID
+    amount_usd: Decimal
+    subject: str | None
+    granted_at: datetime
+    until: datetime
+    reason: str
+    author: str
+
+
 class BudgetTerms(msgspec.Struct, frozen=True, kw_only=True):
     """What may change in place."""
 
@@ -28,6 +46,7 @@ class BudgetTerms(msgspec.Struct, frozen=True, kw_only=True):
     on_unavailable: OnUnavailable = "ledger"
     on_unpriced: OnUnpriced = "assume"
     hold_basis: HoldBasis = "worst_case"
+    rollover: Rollover | None = None
 
 
 class BudgetDraft(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +64,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     `config_version`: charges of a lower one were recorded before the budget existed; the seeding adds those effective
     from `counts_from` (None = ever), in the order (effective_at, charge_id), up to (`seeded_through`,
     `seeded_charge_id`) so far. `changed_version`: the config_version of its last change, which versions the limit.
+    `increases`: those that were not over when it was loaded, so limits.py asks each for its time.
     """
 
     tenant_id: str
@@ -61,6 +81,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     counts_from: datetime | None = None
     seeded_through: datetime | None = None
     seeded_charge_id: UUID | None = None
+    increases: tuple[Increase, ...] = ()
     # How many calls may share a counter, derived from the match: orders row locks, the most shared counters last.
     breadth: int = -1
 

@@ -25,7 +25,9 @@ from service.budgets.schemas import (
     budget_view,
     window_view,
 )
-from service.budgets.service import BudgetService, WindowPage, subject_of_text
+from service.budgets.service import BudgetService
+from service.budgets.subject_reading import subject_of_text
+from service.budgets.windows import WindowPage
 from service.errors import InvalidInput
 from service.kit import clock
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
@@ -84,7 +86,7 @@ class BudgetController(Controller):
         budget = await budget_service.create(
             caller.tenant_id, data.to_new_draft(), wait_seconds=seeding_wait_ms / 1000, author=caller.author
         )
-        return budget_view(budget)
+        return budget_view(budget, caller.scope)
 
     @put(
         "/{budget:str}",
@@ -108,7 +110,7 @@ class BudgetController(Controller):
             caller.tenant_id, data.to_draft(budget), wait_seconds=seeding_wait_ms / 1000, author=caller.author
         )
         status = HTTP_201_CREATED if stored.is_new else HTTP_200_OK
-        return Response(budget_view(stored.budget), status_code=status)
+        return Response(budget_view(stored.budget, caller.scope), status_code=status)
 
     @get(
         guards=[requires("read")],
@@ -137,7 +139,7 @@ class BudgetController(Controller):
         )
         page = budgets[:size]
         return BudgetList(
-            budgets=[budget_view(budget) for budget in page],
+            budgets=[budget_view(each, caller.scope) for each in page],
             next_cursor=encode_cursor([page[-1].slug, str(page[-1].budget_id)]) if len(budgets) > size else None,
         )
 
@@ -152,7 +154,8 @@ class BudgetController(Controller):
         self, budget: _Key, caller: NamedDependency[Caller], budget_service: NamedDependency[BudgetService]
     ) -> BudgetView:
         """Return one budget."""
-        return budget_view(await budget_service.get(caller.tenant_id, budget_key(budget), caller.scope))
+        found = await budget_service.get(caller.tenant_id, budget_key(budget), caller.scope)
+        return budget_view(found, caller.scope)
 
     @patch(
         "/{budget:str}",
@@ -169,10 +172,11 @@ class BudgetController(Controller):
         budget_service: NamedDependency[BudgetService],
     ) -> BudgetView:
         """Change terms in place: what was spent stays spent. Another match or period is another budget: PUT it."""
+        stored = await budget_service.get(caller.tenant_id, budget_key(budget))
         changed = await budget_service.change_terms(
-            caller.tenant_id, budget_key(budget), data.to_changes(), author=caller.author
+            caller.tenant_id, stored.budget_id, data.to_changes(stored.period), author=caller.author
         )
-        return budget_view(changed)
+        return budget_view(changed, caller.scope)
 
     @delete(
         "/{budget:str}",
@@ -210,6 +214,7 @@ class BudgetController(Controller):
         parameters = request.query_params.dict()
         refuse_unknown(parameters, ("subject", "from", "to", "limit", "cursor"))
         first_page, after = (None, None) if cursor is None else _window_position(cursor)
+        single(parameters, "subject")
         size = page_limit(limit)
         time_range = parse_range(_bounds(parameters), clock.utc_now(), first_page=first_page)
         stored = await budget_service.get(caller.tenant_id, budget_key(budget), caller.scope)

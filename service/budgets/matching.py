@@ -6,7 +6,7 @@ mean different counters. Pure.
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import product
 from typing import NamedTuple
 from uuid import UUID
@@ -17,8 +17,8 @@ from service.budgets.budget import Budget
 from service.budgets.period import Window, window_of
 from service.budgets.subject import subject_text
 from service.identity.call import CallNames
-from service.identity.candidates import CandidateIndex, Filing, Values, file_match
-from service.identity.dimensions import DIMENSION_NAMES
+from service.identity.candidates import CandidateGathering, CandidateIndex, Filing, Values, file_match
+from service.identity.dimensions import DIMENSION_NAMES, ROUTE_DIMENSIONS
 
 
 class BudgetCounter(msgspec.Struct, frozen=True):
@@ -76,9 +76,12 @@ class _Contents(NamedTuple):
     entries: dict[UUID, _Entry]
     filed: CandidateIndex[_Entry]
     wanted: Counter[str]  # how many budgets want a value of a dimension
+    named: Counter[str]  # how many say anything of it, be it that it is absent
 
     def with_changes(self, changed: Iterable[Budget]) -> "_Contents":
         latest = {budget.budget_id: budget for budget in changed}
+        if not latest:
+            return self
         former = [self.entries[budget_id] for budget_id in latest if budget_id in self.entries]
         new = [_Entry(budget) for budget in latest.values() if budget.state != "archived"]
         entries = dict(self.entries)
@@ -91,17 +94,37 @@ class _Contents(NamedTuple):
         wanted = self.wanted.copy()
         wanted.subtract(name for entry in former for name in _wanted_dimensions(entry.budget))
         wanted.update(name for entry in new for name in _wanted_dimensions(entry.budget))
-        return _Contents(entries, filed, +wanted)
+        named = self.named.copy()
+        named.subtract(condition.dimension for entry in former for condition in entry.budget.match)
+        named.update(condition.dimension for entry in new for condition in entry.budget.match)
+        return _Contents(entries, filed, +wanted, +named)
+
+
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
+_MOST_MATCHED = 20_000
+
+
+class _Matched(msgspec.Struct, frozen=True):
+    """What a call counts in from `since` until `until`."""
+
+    call: CallNames
+    since: datetime
+    until: datetime
+    counters: tuple[BudgetCounter, ...]
 
 
 class BudgetSet:
     """The budgets of one tenant as of one config_version. Immutable; a newer one is made by `with_changes`."""
 
-    __slots__ = ("_contents", "version")
+    __slots__ = ("_contents", "_known", "route_dimensions", "version")
 
     def __init__(self, version: int, budgets: Iterable[Budget] = (), *, base: _Contents | None = None) -> None:
         self.version = version
-        self._contents = (base or _Contents({}, CandidateIndex({}), Counter())).with_changes(budgets)
+        self._contents = (base or _Contents({}, CandidateIndex({}), Counter(), Counter())).with_changes(budgets)
+        self._known: dict[int, _Matched] = {}
+        # What budgets name and a call has only once a gateway has sent it somewhere.
+        self.route_dimensions = tuple([name for name in ROUTE_DIMENSIONS if name in self._contents.named])
 
     def __len__(self) -> int:
         return len(self._contents.entries)
@@ -125,16 +148,45 @@ class BudgetSet:
 
         With `config_version` only budgets that existed in that version count.
         """
+        entries = [
+            entry
+            for entry in self._matching(call)
+            if entry.budget.covers(at) and (config_version is None or entry.budget.config_version <= config_version)
+        ]
+        return [counter for entry in entries for counter in entry.counters(call, at)]
+
+    def match_again(self, call: CallNames, at: datetime) -> list[BudgetCounter]:
+        """Return the same as `match`, from memory for calls that are made again and again: the same `call` object."""
+        known = self._known.get(id(call))
+        if known is None or known.call is not call or not known.since <= at < known.until:
+            if len(self._known) >= _MOST_MATCHED:
+                self._known.clear()
+            known = self._known[id(call)] = self._match_for_long(call, at)
+        return list(known.counters)
+
+    def _match_for_long(self, call: CallNames, at: datetime) -> "_Matched":
+        """Return what matches, and how long it does: until a window ends, or a budget begins to count."""
+        since, until = _EARLIEST, _LATEST
+        counters: list[BudgetCounter] = []
+        for entry in self._matching(call):
+            begins = entry.budget.counts_from or _EARLIEST
+            if at < begins:
+                until = min(until, begins)
+                continue
+            window = window_of(entry.budget.period, at)
+            since, until = max(since, begins, window.start), min(until, window.end or _LATEST)
+            counters += entry.counters(call, at)
+        return _Matched(call, since, until, tuple(counters))
+
+    def _matching(self, call: CallNames) -> list[_Entry]:
+        """Return what matches whenever it counts, broadest last."""
         values: Values = call.values
         matching: dict[tuple[int, int], _Entry] = {}
         for entry in self._contents.filed.find(values):
-            budget = entry.budget
-            if not budget.covers(at) or (config_version is not None and budget.config_version > config_version):
-                continue
             unproved = entry.filing.unproved
             if not unproved or all(condition.holds(values.get(condition.dimension, ())) for condition in unproved):
                 matching[entry.order] = entry
-        return [counter for _, entry in sorted(matching.items()) for counter in entry.counters(call, at)]
+        return [entry for _, entry in sorted(matching.items())]
 
     def count_candidates(self, call: CallNames) -> int:
         """Return how many budgets are looked at for a call: those that match, and few more."""
@@ -144,6 +196,29 @@ class BudgetSet:
         """Return the dimensions some budget wants a value of and the call has none for."""
         wanted = self._contents.wanted
         return [name for name in DIMENSION_NAMES if name in wanted and not call.values.get(name)]
+
+
+class BudgetGathering:
+    """Makes a set of very many budgets, some at a time: in one go it would take a second of a server's only thread."""
+
+    def __init__(self) -> None:
+        self._entries: dict[UUID, _Entry] = {}
+        self._filed = CandidateGathering[_Entry]()
+        self._wanted: Counter[str] = Counter()
+        self._named: Counter[str] = Counter()
+
+    def add(self, budgets: Iterable[Budget]) -> None:
+        """Add budgets, none of them for the second time."""
+        for entry in [_Entry(budget) for budget in budgets if budget.state != "archived"]:
+            self._entries[entry.budget.budget_id] = entry
+            self._filed.add(entry.filing, entry)
+            self._wanted.update(_wanted_dimensions(entry.budget))
+            self._named.update([condition.dimension for condition in entry.budget.match])
+
+    def budget_set(self, version: int) -> BudgetSet:
+        """Return the set of what was added; nothing may be added any more."""
+        base = _Contents(self._entries, self._filed.index(), self._wanted, self._named)
+        return BudgetSet(version, base=base)
 
 
 def _wanted_dimensions(budget: Budget) -> list[str]:

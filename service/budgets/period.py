@@ -2,6 +2,7 @@
 
 The windows of a period tile time without gap or overlap, whatever its time zone does; all are `[start, end)` in UTC.
 A calendar boundary that a clock change skips is the instant of the change; one that occurs twice is the first of both.
+A rolling period books charges in short buckets that tile time the same way, and counts the last of them together.
 Pure.
 """
 
@@ -17,6 +18,9 @@ Unit = Literal["hour", "day", "week", "month", "quarter", "year"]
 # Any fixed instant would do; this one is a Monday, a first of the month and a first of the year.
 DEFAULT_ANCHOR: Final = datetime(2001, 1, 1, tzinfo=UTC)
 LIFETIME_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_BUCKETS: Final = 60
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MICROSECOND = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
@@ -47,7 +51,23 @@ class LifetimePeriod(msgspec.Struct, frozen=True, cache_hash=True, tag_field="ki
     """One window that never ends."""
 
 
-Period = CalendarPeriod | FixedPeriod | LifetimePeriod
+class RollingPeriod(msgspec.Struct, frozen=True, cache_hash=True, tag_field="kind", tag="rolling"):
+    """The time since `length_seconds` ago, moving on in steps of one bucket; its oldest bucket counts in full."""
+
+    length_seconds: int
+
+    @property
+    def bucket_seconds(self) -> int:
+        """Return the length of a bucket; at most 60 of them are counted together."""
+        return -(-self.length_seconds // (MOST_BUCKETS - 1))
+
+    @property
+    def bucket_count(self) -> int:
+        """Return how many buckets are counted: the present one, and those that reach back over the whole length."""
+        return -(-self.length_seconds // self.bucket_seconds) + 1
+
+
+Period = CalendarPeriod | FixedPeriod | LifetimePeriod | RollingPeriod
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -70,10 +90,12 @@ _recent: dict[Period, tuple[Window, ...]] = {}
 
 
 def window_of(period: Period, instant: datetime) -> Window:
-    """Return the window of the period that holds the instant."""
+    """Return the window of the period that holds the instant; of a rolling period the bucket charges are booked in."""
     known = _recent.get(period, ())
     for window in known:
         if window.holds(instant):
+            if window is not known[0]:  # used last, dropped last: late events never push out the present one
+                _recent[period] = (window, *[each for each in known if each is not window])
             return window
     window = compute_window(period, instant)
     if len(_recent) >= _REMEMBERED_PERIODS:
@@ -87,15 +109,37 @@ def compute_window(period: Period, instant: datetime) -> Window:
     if isinstance(period, LifetimePeriod):
         return _LIFETIME
     if isinstance(period, FixedPeriod):
-        return _fixed_window(period, instant)
+        return _stretch(period.anchor, period.length_seconds, instant)
+    if isinstance(period, RollingPeriod):
+        return _stretch(_EPOCH, period.bucket_seconds, instant)
     if period.unit == "hour":
         return _hour_window(ZoneInfo(period.timezone), instant)
     return _calendar_window(period, instant)
 
 
-def _fixed_window(period: FixedPeriod, instant: datetime) -> Window:
-    length = timedelta(seconds=period.length_seconds)
-    start = period.anchor + (instant - period.anchor) // length * length
+def counted_buckets(period: Period, instant: datetime) -> tuple[datetime, ...]:
+    """Return the starts of the buckets that make up what is posted at an instant, ascending; one unless rolling.
+
+    Those of a rolling period cover everything from its length ago to the instant, and up to two buckets more.
+    """
+    newest = window_of(period, instant).start
+    if not isinstance(period, RollingPeriod):
+        return (newest,)
+    step = timedelta(seconds=period.bucket_seconds)
+    return tuple([newest - number * step for number in reversed(range(period.bucket_count))])
+
+
+def shown_window(period: Period, instant: datetime) -> Window:
+    """Return the stretch of time whose charges are posted at an instant: the window, or all counted buckets."""
+    newest = window_of(period, instant)
+    if not isinstance(period, RollingPeriod):
+        return newest
+    return Window(newest.start - (period.bucket_count - 1) * timedelta(seconds=period.bucket_seconds), newest.end)
+
+
+def _stretch(anchor: datetime, length_seconds: int, instant: datetime) -> Window:
+    length = timedelta(seconds=length_seconds)
+    start = anchor + (instant - anchor) // length * length
     start = start.astimezone(UTC)
     return Window(start, start + length)
 

@@ -13,19 +13,28 @@ from zoneinfo import available_timezones
 
 import msgspec
 
-from service.budgets.period import DEFAULT_ANCHOR, CalendarPeriod, FixedPeriod, LifetimePeriod, Period, Unit
+from service.budgets.period import (
+    DEFAULT_ANCHOR,
+    CalendarPeriod,
+    FixedPeriod,
+    LifetimePeriod,
+    Period,
+    RollingPeriod,
+    Unit,
+)
+from service.budgets.period_hints import hint_for
 from service.errors import InvalidInput
 
 MAX_LENGTH_SECONDS: Final = 3660 * 86_400
+LEAST_ROLLING_SECONDS: Final = 60
 _DAY_SECONDS: Final = 86_400
 _EARLIEST_ANCHOR: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_ANCHOR: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 _UNITS: Final[tuple[Unit, ...]] = ("hour", "day", "week", "month", "quarter", "year")
 _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_SECONDS_PER: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SECONDS_PER: Final = {"s": 1, "m": 60, "h": 3600}
 _SHORT_CLOCK: Final = re.compile(r"([1-9][0-9]{0,4})([smh])")
-_LENGTH: Final = re.compile(r"([0-9]{1,9})\s*([smhdw])[a-z]*")
 
 
 def _calendar(unit: Unit) -> CalendarPeriod:
@@ -54,15 +63,9 @@ def parse_period(document: object, field: str = "period") -> Period:
     if not isinstance(document, Mapping):
         raise InvalidInput("A period is an object with `kind`, or a short form such as `1mo`.", field=field)
     kind = document.get("kind")
-    if kind == "rolling":
-        raise InvalidInput(
-            "Rolling periods are not supported; use `calendar`, `fixed` or `lifetime`.",
-            code="period_not_supported",
-            field=f"{field}.kind",
-        )
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
-        raise InvalidInput("`kind` is `calendar`, `fixed` or `lifetime`.", field=f"{field}.kind")
+        raise InvalidInput("`kind` is `calendar`, `fixed`, `rolling` or `lifetime`.", field=f"{field}.kind")
     return reader(document, field)
 
 
@@ -79,6 +82,13 @@ def describe_period(period: Period) -> str:
     if isinstance(period, FixedPeriod):
         anchor = period.anchor.strftime("%Y-%m-%dT%H:%M:%SZ")
         return f"Every {_length_text(period.length_seconds)}, counted from {anchor}."
+    if isinstance(period, RollingPeriod):
+        step = _length_text(period.bucket_seconds)
+        return f"The last {_length_text(period.length_seconds)} at any time, in steps of {step}."
+    return _describe_calendar(period)
+
+
+def _describe_calendar(period: CalendarPeriod) -> str:
     zone = period.timezone
     match period.unit:
         case "hour":
@@ -109,13 +119,8 @@ def _parse_short_form(text: str, field: str) -> Period:
 
 
 def _unknown_short_form(text: str, field: str) -> InvalidInput:
-    known = "Ns, Nm and Nh up to a day, 1d daily 7d 1w weekly 30d 1mo monthly 90d 1y"
-    detail = f"{text[:40]!r} is no short form of a period ({known})."
-    length = _LENGTH.fullmatch(text.strip().lower())
-    if length is not None and not text.strip().lower().endswith(("mo", "month", "months")):
-        seconds = int(length[1]) * _SECONDS_PER[length[2]]
-        if 1 <= seconds <= MAX_LENGTH_SECONDS:
-            detail += f' For exactly this length write {{"kind": "fixed", "length_seconds": {seconds}}}.'
+    hint = hint_for(text, frozenset(_SHORT_FORMS), longest_seconds=MAX_LENGTH_SECONDS)
+    detail = f"{text[:40]!r} is no short form of a period. {hint}"
     return InvalidInput(detail, code="period_not_understood", field=field)
 
 
@@ -150,12 +155,19 @@ def _read_start_day(value: object, unit: Unit, field: str) -> int | None:
 
 def _read_fixed(document: Mapping[str, Any], field: str) -> Period:
     _refuse_unknown(document, ("kind", "length_seconds", "anchor"), field)
-    length = document.get("length_seconds")
-    if not isinstance(length, int) or isinstance(length, bool) or not 1 <= length <= MAX_LENGTH_SECONDS:
-        raise InvalidInput(
-            f"`length_seconds` is a whole number from 1 to {MAX_LENGTH_SECONDS}.", field=f"{field}.length_seconds"
-        )
+    length = _read_length(document.get("length_seconds"), 1, f"{field}.length_seconds")
     return FixedPeriod(length, _read_anchor(document.get("anchor"), f"{field}.anchor"))
+
+
+def _read_rolling(document: Mapping[str, Any], field: str) -> Period:
+    _refuse_unknown(document, ("kind", "length_seconds"), field)
+    return RollingPeriod(_read_length(document.get("length_seconds"), LEAST_ROLLING_SECONDS, f"{field}.length_seconds"))
+
+
+def _read_length(value: object, least: int, field: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_LENGTH_SECONDS:
+        raise InvalidInput(f"`length_seconds` is a whole number from {least} to {MAX_LENGTH_SECONDS}.", field=field)
+    return value
 
 
 def _read_anchor(value: object, field: str) -> datetime:
@@ -180,6 +192,7 @@ def _read_lifetime(document: Mapping[str, Any], field: str) -> Period:
 _READERS: Final[dict[str, Callable[[Mapping[str, Any], str], Period]]] = {
     "calendar": _read_calendar,
     "fixed": _read_fixed,
+    "rolling": _read_rolling,
     "lifetime": _read_lifetime,
 }
 

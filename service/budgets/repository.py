@@ -1,4 +1,4 @@
-"""Every statement about budgets and the windows of their counters, but for those of the seeding."""
+"""Every statement about budgets; windows of counters, increases and the seeding have modules of their own."""
 # ruff: noqa: S608 — only a constant list of columns is put into statements
 
 import asyncio
@@ -13,47 +13,49 @@ import msgspec
 from psycopg import AsyncConnection, sql
 from psycopg.rows import DictRow, dict_row
 
-from service.budgets.budget import Budget, BudgetDraft, BudgetTerms
+from service.budgets.budget import Budget, BudgetTerms, Increase, Rollover
 from service.budgets.match import parse_match
-from service.budgets.period import Period, Window
+from service.budgets.period import Period
 from service.budgets.period_document import parse_period, period_document
-from service.budgets.subject import SHARED_SUBJECT
 from service.identity.conditions import Match, comparable_value, match_document
 
 BUDGET_COLUMNS = (
     "tenant_id, budget_id, slug, name, match::text AS match, limit_usd, period::text AS period, mode,"
-    " thresholds::text AS thresholds, on_unavailable, on_unpriced, hold_basis, state, created_at, archived_at,"
-    " config_version, changed_version, counts_from, seeded_through, seeded_charge_id"
+    " thresholds::text AS thresholds, on_unavailable, on_unpriced, hold_basis, rollover::text AS rollover, state,"
+    " created_at, archived_at, config_version, changed_version, counts_from, seeded_through, seeded_charge_id,"
+    " (SELECT json_agg(json_build_object('increase_id', i.increase_id, 'amount_usd', i.amount_usd::text,"
+    " 'subject', i.subject, 'granted_at', i.granted_at, 'until', i.until, 'reason', i.reason, 'author', i.author)"
+    " ORDER BY i.granted_at, i.increase_id)::text FROM budget_increase AS i WHERE i.tenant_id = budget.tenant_id"
+    " AND i.budget_id = budget.budget_id AND i.until > clock_timestamp()) AS increases"
 )
 _LOAD = f"SELECT {BUDGET_COLUMNS} FROM budget WHERE tenant_id = %s AND state <> 'archived'"
 _LOAD_ALL = f"SELECT {BUDGET_COLUMNS} FROM budget WHERE tenant_id = %s"
 _LOAD_CHANGED = f"SELECT {BUDGET_COLUMNS} FROM budget WHERE tenant_id = %s AND changed_version > %s"
 _FIND = f"SELECT {BUDGET_COLUMNS} FROM budget WHERE tenant_id = %s AND budget_id = %s"
 _FIND_BY_SLUG = f"SELECT {BUDGET_COLUMNS} FROM budget WHERE tenant_id = %s AND slug = %s AND state <> 'archived'"
-_INSERT = f"""
+_FIND_LIVE = f"SELECT {BUDGET_COLUMNS} FROM budget WHERE tenant_id = %s AND slug = ANY (%s) AND state <> 'archived'"
+_INSERT = """
 INSERT INTO budget (
     tenant_id, budget_id, slug, name, match, limit_usd, period, mode, thresholds, on_unavailable, on_unpriced,
-    hold_basis, state, created_at, config_version, changed_version, counts_from
+    hold_basis, rollover, state, created_at, config_version, changed_version, counts_from
 )
 VALUES (
     %(tenant_id)s, %(budget_id)s, %(slug)s, %(name)s, %(match)s, %(limit_usd)s, %(period)s, %(mode)s, %(thresholds)s,
-    %(on_unavailable)s, %(on_unpriced)s, %(hold_basis)s, %(state)s, %(created_at)s, %(version)s, %(version)s,
-    %(counts_from)s
+    %(on_unavailable)s, %(on_unpriced)s, %(hold_basis)s, %(rollover)s, %(state)s, %(created_at)s, %(version)s,
+    %(version)s, %(counts_from)s
 )
-RETURNING {BUDGET_COLUMNS}
 """
 _STORE_TERMS = f"""
 UPDATE budget
 SET name = %(name)s, limit_usd = %(limit_usd)s, mode = %(mode)s, thresholds = %(thresholds)s,
     on_unavailable = %(on_unavailable)s, on_unpriced = %(on_unpriced)s, hold_basis = %(hold_basis)s,
-    changed_version = %(version)s
+    rollover = %(rollover)s, changed_version = %(version)s
 WHERE tenant_id = %(tenant_id)s AND budget_id = %(budget_id)s AND state <> 'archived'
 RETURNING {BUDGET_COLUMNS}
 """
-_ARCHIVE = f"""
+_ARCHIVE = """
 UPDATE budget SET state = 'archived', archived_at = clock_timestamp(), changed_version = %(version)s
 WHERE tenant_id = %(tenant_id)s AND budget_id = %(budget_id)s AND state <> 'archived'
-RETURNING {BUDGET_COLUMNS}
 """
 _CLOCK = "SELECT clock_timestamp()"
 # What is recorded has happened: the partitions of earlier months need no look. An hour covers clocks that disagree.
@@ -70,35 +72,12 @@ WHERE tenant_id = %(tenant_id)s AND state = ANY (%(states)s)
   AND (slug, budget_id) > (%(after_slug)s, %(after_id)s) AND {scope}
 ORDER BY slug, budget_id LIMIT %(limit)s
 """
-# A counter nobody has added to yet has no row; the present window of a known subject is shown all the same.
-_LIST_WINDOWS = """
-SELECT subject, bucket, enforced FROM (
-    SELECT subject, bucket, enforced FROM budget_window
-    WHERE tenant_id = %(tenant_id)s AND budget_id = %(budget_id)s
-    UNION ALL
-    SELECT %(known_subject)s::text, %(present)s::timestamptz, 0
-    WHERE %(known_subject)s::text IS NOT NULL AND NOT EXISTS (
-        SELECT FROM budget_window
-        WHERE tenant_id = %(tenant_id)s AND budget_id = %(budget_id)s AND subject = %(known_subject)s
-          AND bucket = %(present)s
-    )
-) AS w
-WHERE bucket >= %(start)s AND bucket < %(end)s AND (%(subject)s::text IS NULL OR subject = %(subject)s)
-  AND (subject, bucket) > (%(after_subject)s, %(after_bucket)s) AND {scope}
-ORDER BY subject, bucket LIMIT %(limit)s
-"""
+_rollover_decoder = msgspec.json.Decoder(Rollover)
+_increases_decoder = msgspec.json.Decoder(tuple[Increase, ...])
 
 _LOADED_AT_ONCE = 500
 
 Scope = Mapping[str, Sequence[str]]
-
-
-class WindowRow(msgspec.Struct, frozen=True):
-    """The stored sum of one counter."""
-
-    subject: str
-    bucket: datetime
-    enforced: Decimal
 
 
 async def load_budgets(
@@ -128,6 +107,11 @@ async def find_budget(connection: AsyncConnection[Any], tenant_id: str, key: UUI
     return await _fetch_budget(connection, _FIND if isinstance(key, UUID) else _FIND_BY_SLUG, (tenant_id, key))
 
 
+async def find_live(connection: AsyncConnection[Any], tenant_id: str, slugs: Sequence[str]) -> dict[str, Budget]:
+    """Return the live budgets of some slugs, by slug."""
+    return {budget.slug: budget for budget in await _load(connection, _FIND_LIVE, (tenant_id, list(slugs)))}
+
+
 async def read_clock(connection: AsyncConnection[Any]) -> datetime:
     """Return the present time of the database."""
     row = await (await connection.execute(_CLOCK)).fetchone()
@@ -141,20 +125,6 @@ async def has_charges(connection: AsyncConnection[Any], tenant_id: str, since: d
     statement = _HAS_ANY_CHARGE if since is None else _HAS_CHARGES
     row = await (await connection.execute(statement, {"tenant_id": tenant_id, "since": since})).fetchone()
     return row is not None and bool(row[0])
-
-
-async def insert_budget(connection: AsyncConnection[Any], budget: BudgetDraft, **stamps: Any) -> Budget:
-    """Store a new budget; `stamps`: tenant_id, budget_id, state, created_at, version, counts_from."""
-    parameters = {
-        "slug": budget.slug,
-        "match": _json(match_document(budget.match)),
-        "period": _json(period_document(budget.period)),
-        **_term_parameters(budget.terms),
-        **stamps,
-    }
-    stored = await _fetch_budget(connection, _INSERT, parameters)
-    assert stored is not None, "INSERT … RETURNING without a row"
-    return stored
 
 
 async def store_terms(connection: AsyncConnection[Any], budget: Budget, terms: BudgetTerms, version: int) -> Budget:
@@ -172,8 +142,36 @@ async def store_terms(connection: AsyncConnection[Any], budget: Budget, terms: B
 
 async def archive(connection: AsyncConnection[Any], budget: Budget, version: int) -> None:
     """Archive a live budget: it counts nothing from this version on and stays readable."""
-    parameters = {"tenant_id": budget.tenant_id, "budget_id": budget.budget_id, "version": version}
-    await connection.execute(_ARCHIVE, parameters)
+    await archive_all(connection, [budget], version)
+
+
+async def insert_all(connection: AsyncConnection[Any], budgets: Sequence[Budget]) -> None:
+    """Store new budgets, made for the version of the change they are part of."""
+    rows = [_stored_parameters(budget) for budget in budgets]
+    async with connection.cursor() as cursor:
+        await cursor.executemany(_INSERT, rows)
+
+
+async def store_terms_of_all(connection: AsyncConnection[Any], budgets: Sequence[Budget]) -> None:
+    """Store the terms live budgets have by now, of the version of the change they are part of."""
+    rows = [
+        {
+            "tenant_id": budget.tenant_id,
+            "budget_id": budget.budget_id,
+            "version": budget.changed_version,
+            **_term_parameters(budget.terms),
+        }
+        for budget in budgets
+    ]
+    async with connection.cursor() as cursor:
+        await cursor.executemany(_STORE_TERMS, rows)
+
+
+async def archive_all(connection: AsyncConnection[Any], budgets: Sequence[Budget], version: int) -> None:
+    """Archive live budgets."""
+    rows = [{"tenant_id": budget.tenant_id, "budget_id": budget.budget_id, "version": version} for budget in budgets]
+    async with connection.cursor() as cursor:
+        await cursor.executemany(_ARCHIVE, rows)
 
 
 async def list_budgets(
@@ -210,48 +208,6 @@ async def list_budgets(
         return [budget_of_row(row) async for row in cursor]
 
 
-async def list_windows(
-    connection: AsyncConnection[Any],
-    budget: Budget,
-    *,
-    subject: str | None,
-    present: Window,
-    range_: tuple[datetime, datetime],
-    scope: Scope,
-    after: tuple[str, datetime] | None,
-    limit: int,
-) -> list[WindowRow]:
-    """Return the counters of a budget by subject and start of the window, those after (subject, bucket)."""
-    is_shared = not any(condition.kind == "each" for condition in budget.match)
-    after_subject, after_bucket = after if after is not None else ("", range_[0])
-    parameters: dict[str, Any] = {
-        "tenant_id": budget.tenant_id,
-        "budget_id": budget.budget_id,
-        "known_subject": SHARED_SUBJECT if is_shared else subject,
-        "present": present.start,
-        "start": range_[0],
-        "end": range_[1],
-        "subject": subject,
-        "after_subject": after_subject,
-        "after_bucket": after_bucket,
-        "limit": limit,
-    }
-    clauses: list[sql.Composable] = [sql.SQL("true")]
-    each = {condition.dimension for condition in budget.match if condition.kind == "each"}
-    for number, (dimension, allowed) in enumerate((d, a) for d, a in scope.items() if d in each):
-        name = f"scope_{number}"
-        parameters[name] = _comparable(dimension, allowed)
-        clauses.append(
-            sql.SQL("subject::jsonb ->> {dimension} = ANY ({allowed})").format(
-                allowed=sql.Placeholder(name), dimension=sql.Literal(dimension)
-            )
-        )
-    statement = sql.SQL(_LIST_WINDOWS).format(scope=sql.SQL(" AND ").join(clauses))
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(statement, parameters)
-        return [WindowRow(**row) async for row in cursor]
-
-
 def is_within(conditions: Match, scope: Scope) -> bool:
     """Tell whether a token of this scope may see a budget: the rule `list_budgets` applies in the database."""
     by_dimension = {condition.dimension: condition for condition in conditions}
@@ -274,9 +230,11 @@ def budget_of_row(row: DictRow) -> Budget:
         on_unavailable=row.pop("on_unavailable"),
         on_unpriced=row.pop("on_unpriced"),
         hold_basis=row.pop("hold_basis"),
+        rollover=None if (rollover := row.pop("rollover")) is None else _rollover_decoder.decode(rollover),
     )
     conditions = parse_match(msgspec.json.decode(row.pop("match")))
-    return Budget(match=conditions, period=_period_of(row.pop("period")), terms=terms, **row)
+    increases = () if (granted := row.pop("increases")) is None else _increases_decoder.decode(granted)
+    return Budget(match=conditions, period=_period_of(row.pop("period")), terms=terms, increases=increases, **row)
 
 
 @lru_cache(maxsize=1024)
@@ -292,8 +250,27 @@ async def _fetch_budget(connection: AsyncConnection[Any], statement: str, parame
     return None if row is None else budget_of_row(row)
 
 
+def _stored_parameters(budget: Budget) -> dict[str, Any]:
+    return {
+        "tenant_id": budget.tenant_id,
+        "budget_id": budget.budget_id,
+        "slug": budget.slug,
+        "match": _json(match_document(budget.match)),
+        "period": _json(period_document(budget.period)),
+        **_term_parameters(budget.terms),
+        "state": budget.state,
+        "created_at": budget.created_at,
+        "version": budget.config_version,
+        "counts_from": budget.counts_from,
+    }
+
+
 def _term_parameters(terms: BudgetTerms) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(terms), "thresholds": _json([str(share) for share in terms.thresholds])}
+    return {
+        **msgspec.structs.asdict(terms),
+        "thresholds": _json([str(share) for share in terms.thresholds]),
+        "rollover": None if terms.rollover is None else _json(terms.rollover),
+    }
 
 
 def _comparable(dimension: str, values: Sequence[str]) -> list[str]:

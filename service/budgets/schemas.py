@@ -1,7 +1,7 @@
 """Wire shapes of budgets: amounts are strings (numbers are taken too, by their text); periods are answered in long."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -10,44 +10,74 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from service.budgets.budget import Budget, BudgetDraft, BudgetTerms, HoldBasis, Mode, OnUnavailable, OnUnpriced, State
+from service.budgets.budget import (
+    Budget,
+    BudgetDraft,
+    BudgetTerms,
+    HoldBasis,
+    Mode,
+    OnUnavailable,
+    OnUnpriced,
+    Rollover,
+    State,
+)
+from service.budgets.increase_schemas import IncreaseView, increase_view
+from service.budgets.limits import rollover_problem
 from service.budgets.match import parse_match
+from service.budgets.period import Period
 from service.budgets.period_document import describe_period, parse_period, period_document
-from service.budgets.service import WindowState
+from service.budgets.subject_reading import is_visible
+from service.budgets.windows import WindowState
 from service.errors import InvalidInput, NotFound
 from service.identity.conditions import match_document
 from service.kit.ids import new_id
-from service.kit.money import AmountError, check_amount, format_amount
+from service.kit.money import AmountError, AmountText, format_amount, parse_amount
 
 # Redis counts integer micro-USD in Lua, whose numbers are exact up to 2^53.
 MAX_LIMIT_USD: Final = Decimal(9_000_000_000)
 MAX_NAME_CHARACTERS: Final = 200
 MAX_THRESHOLDS: Final = 20
 _MAX_THRESHOLD: Final = Decimal(10)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _THRESHOLD_PLACES: Final = 4
 
+_TAKEN_SLUGS: Final = ("backtest",)  # what stands in addresses where a slug does
 _SLUG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,199}")
+
+
+class RolloverBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a window left unused is carried into the next one, up to `cap_usd`; null = up to one limit."""
+
+    cap_usd: AmountText | None = None
+
+
+class RolloverView(msgspec.Struct, kw_only=True):
+    """What a window left unused is carried into the next one, up to `cap_usd`; null = up to one limit."""
+
+    cap_usd: str | None
 
 
 class BudgetTermsRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What POST and PUT have in common."""
 
     match: dict[str, Any]
-    limit_usd: Decimal
+    limit_usd: AmountText
     period: str | dict[str, Any]
     name: str | None = None
     mode: Mode = "enforce"
-    thresholds: list[Decimal] = []
+    thresholds: list[AmountText] = []
     on_unavailable: OnUnavailable = "ledger"
     on_unpriced: OnUnpriced = "assume"
     hold_basis: HoldBasis = "worst_case"
+    rollover: RolloverBody | None = None
 
     def to_draft(self, slug: str) -> BudgetDraft:
         """Return the budget asked for. Raises InvalidInput with the path of the field."""
+        period = parse_period(self.period)
         return BudgetDraft(
             slug=checked_slug(slug),
             match=parse_match(self.match),
-            period=parse_period(self.period),
+            period=period,
             terms=BudgetTerms(
                 name=checked_name(self.name) if self.name is not None else slug,
                 limit_usd=checked_limit(self.limit_usd),
@@ -56,6 +86,7 @@ class BudgetTermsRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
                 on_unavailable=self.on_unavailable,
                 on_unpriced=self.on_unpriced,
                 hold_basis=self.hold_basis,
+                rollover=None if self.rollover is None else checked_rollover(self.rollover, period),
             ),
         )
 
@@ -80,26 +111,28 @@ class BudgetPatchRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     """Terms to change; what is left out stays. Another match or period is another budget, which PUT makes."""
 
     name: str | UnsetType = UNSET
-    limit_usd: Decimal | UnsetType = UNSET
+    limit_usd: AmountText | UnsetType = UNSET
     mode: Mode | UnsetType = UNSET
-    thresholds: list[Decimal] | UnsetType = UNSET
+    thresholds: list[AmountText] | UnsetType = UNSET
     on_unavailable: OnUnavailable | UnsetType = UNSET
     on_unpriced: OnUnpriced | UnsetType = UNSET
     hold_basis: HoldBasis | UnsetType = UNSET
+    rollover: RolloverBody | UnsetType | None = UNSET
 
-    def to_changes(self) -> dict[str, Any]:
-        """Return the terms to change, by name. Raises InvalidInput with the path of the field."""
+    def to_changes(self, period: Period) -> dict[str, Any]:
+        """Return the terms of a budget to change, by name. Raises InvalidInput with the path of the field."""
         changes = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not UNSET}
         checks: dict[str, Callable[[Any], Any]] = {
             "name": checked_name,
             "limit_usd": checked_limit,
             "thresholds": checked_thresholds,
+            "rollover": lambda body: None if body is None else checked_rollover(body, period),
         }
         return {name: checks[name](value) if name in checks else value for name, value in changes.items()}
 
 
 class BudgetView(msgspec.Struct, kw_only=True):
-    """A budget. `counts_from`: charges effective earlier never count; null = all do."""
+    """A budget. `counts_from`: charges effective earlier never count; null = all do. `increases`: those not over."""
 
     budget_id: UUID
     slug: str
@@ -113,6 +146,8 @@ class BudgetView(msgspec.Struct, kw_only=True):
     on_unavailable: OnUnavailable
     on_unpriced: OnUnpriced
     hold_basis: HoldBasis
+    rollover: RolloverView | None
+    increases: list[IncreaseView]
     state: State
     counts_from: datetime | None
     created_at: datetime
@@ -134,15 +169,23 @@ class WindowBounds(msgspec.Struct, kw_only=True):
 
 
 class BudgetWindowView(msgspec.Struct, kw_only=True):
-    """One counter in one window, against the limit of today; available = limit - posted - held."""
+    """One counter in one window; available = limit - posted - held.
+
+    `limit_usd` is the limit of today with increases in force (`increases_usd`; only of the present window) and what was
+    carried in. The projection continues the present pace to the end of the window; null when nothing can be said yet.
+    """
 
     subject: dict[str, str]
     window: WindowBounds
     is_present: bool
     limit_usd: str
+    increases_usd: str
+    carried_in_usd: str
     posted_usd: str
     held_usd: str
     available_usd: str
+    projected_spend_usd: str | None
+    projected_exhaustion_at: datetime | None
 
 
 class BudgetWindowList(msgspec.Struct, kw_only=True):
@@ -153,8 +196,8 @@ class BudgetWindowList(msgspec.Struct, kw_only=True):
     next_cursor: str | None
 
 
-def budget_view(budget: Budget) -> BudgetView:
-    """Return the wire shape."""
+def budget_view(budget: Budget, scope: Mapping[str, Sequence[str]]) -> BudgetView:
+    """Return the wire shape, with the increases a token of this scope may see."""
     return BudgetView(
         budget_id=budget.budget_id,
         slug=budget.slug,
@@ -168,6 +211,8 @@ def budget_view(budget: Budget) -> BudgetView:
         on_unavailable=budget.on_unavailable,
         on_unpriced=budget.on_unpriced,
         hold_basis=budget.hold_basis,
+        rollover=_rollover_view(budget.terms.rollover),
+        increases=[increase_view(each) for each in budget.increases if is_visible(each.subject, scope)],
         state=budget.state,
         counts_from=budget.counts_from,
         created_at=budget.created_at,
@@ -175,24 +220,36 @@ def budget_view(budget: Budget) -> BudgetView:
     )
 
 
+def _rollover_view(rollover: Rollover | None) -> RolloverView | None:
+    if rollover is None:
+        return None
+    return RolloverView(cap_usd=None if rollover.cap_usd is None else format_amount(rollover.cap_usd))
+
+
 def window_view(state: WindowState) -> BudgetWindowView:
     """Return the wire shape."""
+    projection = state.projection
     return BudgetWindowView(
         subject=state.values,
         window=WindowBounds(start=state.window.start, end=state.window.end),
         is_present=state.is_present,
         limit_usd=format_amount(state.limit_usd),
+        increases_usd=format_amount(state.increases_usd),
+        carried_in_usd=format_amount(state.carried_in_usd),
         posted_usd=format_amount(state.posted_usd),
         held_usd=format_amount(state.held_usd),
         available_usd=format_amount(state.available_usd),
+        projected_spend_usd=None if projection is None else format_amount(projection.projected_spend_usd),
+        projected_exhaustion_at=None if projection is None else projection.projected_exhaustion_at,
     )
 
 
 def checked_slug(text: str) -> str:
     """Return the slug. Raises InvalidInput when it cannot be one."""
-    if not _SLUG.fullmatch(text) or isinstance(budget_key(text), UUID):
+    if not _SLUG.fullmatch(text) or isinstance(budget_key(text), UUID) or text in _TAKEN_SLUGS:
         raise InvalidInput(
-            "A slug is 1 to 200 letters, digits and . _ : @ + - beginning with a letter or digit, and no UUID.",
+            "A slug is 1 to 200 letters, digits and . _ : @ + - beginning with a letter or digit, no UUID, and none of"
+            f" {', '.join(_TAKEN_SLUGS)}.",
             code="invalid_slug",
             field="slug",
         )
@@ -211,37 +268,67 @@ def budget_key(text: str) -> UUID | str:
 
 def checked_name(text: str) -> str:
     """Return the name for people. Raises InvalidInput."""
-    if not 1 <= len(text) <= MAX_NAME_CHARACTERS or "\x00" in text:
+    if not 1 <= len(text) <= MAX_NAME_CHARACTERS or "\x00" in text or _SURROGATE.search(text):
         raise InvalidInput(f"A name is a text of 1 to {MAX_NAME_CHARACTERS} characters.", field="name")
     return text
 
 
-def checked_limit(amount: Decimal) -> Decimal:
+def checked_limit(text: str) -> Decimal:
     """Return the limit. Raises InvalidInput unless it is finite, not negative and within what counters hold exactly."""
-    try:
-        check_amount(amount)
-    except AmountError as error:
-        raise InvalidInput(f"The limit is no amount: {error}.", code="invalid_amount", field="limit_usd") from error
+    amount = checked_usd(text, "limit_usd", "The limit")
     if amount < 0:
         raise InvalidInput("A limit cannot be negative.", code="invalid_amount", field="limit_usd")
-    if amount > MAX_LIMIT_USD:
-        raise InvalidInput(
-            f"A limit is at most {MAX_LIMIT_USD} USD: counters are exact up to there.",
-            code="invalid_amount",
-            field="limit_usd",
-        )
     return amount or Decimal(0)
 
 
-def checked_thresholds(shares: list[Decimal]) -> tuple[Decimal, ...]:
+def checked_usd(text: str, field: str, what: str) -> Decimal:
+    """Return an amount of USD, of any sign, within what counters hold exactly. Raises InvalidInput."""
+    try:
+        amount = parse_amount(text)
+    except AmountError as error:
+        raise InvalidInput(f"{what} is no amount: {error}.", code="invalid_amount", field=field) from error
+    if amount > MAX_LIMIT_USD:
+        raise InvalidInput(
+            f"{what} is at most {MAX_LIMIT_USD} USD: counters are exact up to there.",
+            code="invalid_amount",
+            field=field,
+        )
+    return amount
+
+
+def checked_rollover(body: RolloverBody, period: Period) -> Rollover:
+    """Return what is carried over. Raises InvalidInput for a cap of nothing, and for periods that carry nothing."""
+    problem = rollover_problem(period)
+    if problem is not None:
+        raise InvalidInput(problem, code="rollover_not_possible", field="rollover")
+    if body.cap_usd is None:
+        return Rollover()
+    cap = checked_usd(body.cap_usd, "rollover.cap_usd", "The cap")
+    if cap <= 0:
+        raise InvalidInput(
+            "A cap is above 0; null in place of `rollover` carries nothing.",
+            code="invalid_amount",
+            field="rollover.cap_usd",
+        )
+    return Rollover(cap_usd=cap)
+
+
+def checked_thresholds(texts: list[AmountText]) -> tuple[Decimal, ...]:
     """Return the shares of the limit, ascending. Raises InvalidInput."""
-    if len(shares) > MAX_THRESHOLDS:
+    if len(texts) > MAX_THRESHOLDS:
         raise InvalidInput(f"There are at most {MAX_THRESHOLDS} thresholds.", field="thresholds")
-    for index, share in enumerate(shares):
-        if not share.is_finite() or not 0 < share <= _MAX_THRESHOLD or round(share, _THRESHOLD_PLACES) != share:
-            raise InvalidInput(
-                f"A threshold is a share of the limit above 0, at most {_MAX_THRESHOLD}, "
-                f"with at most {_THRESHOLD_PLACES} decimal places.",
-                field=f"thresholds[{index}]",
-            )
-    return tuple(sorted({share.normalize() for share in shares}))
+    return tuple(sorted({_checked_share(text, f"thresholds[{index}]") for index, text in enumerate(texts)}))
+
+
+def _checked_share(text: str, field: str) -> Decimal:
+    try:
+        share = parse_amount(text)
+    except AmountError:
+        share = Decimal(0)
+    if not 0 < share <= _MAX_THRESHOLD or round(share, _THRESHOLD_PLACES) != share:
+        raise InvalidInput(
+            f"A threshold is a share of the limit above 0, at most {_MAX_THRESHOLD}, "
+            f"with at most {_THRESHOLD_PLACES} decimal places.",
+            field=field,
+        )
+    return share.normalize()

@@ -13,6 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
 
 from service.budgets.budget import Budget
+from service.budgets.period import RollingPeriod
 from service.budgets.repository import BUDGET_COLUMNS, budget_of_row
 from service.ledger.charge import CountedCharge
 from service.ledger.posts import CommittedPosts, CounterState
@@ -118,12 +119,13 @@ async def seed_chunk(
     assert row is not None
     advanced, counters, epoch, _ = row
     posts = None
+    rolling = {budget.budget_id for budget in group if isinstance(budget.period, RollingPeriod)}
     if counters:
         posts = CommittedPosts(
             tenant_id=tenant_id,
             outbox_id=outbox_id,
             epoch=epoch,
-            counters=tuple(map(_counter_state, counters)),
+            counters=tuple([_counter_state(row, rolling) for row in counters]),
             settlements=(),
         )
     return ChunkWritten(advanced=frozenset(advanced or ()), posts=posts)
@@ -142,12 +144,14 @@ async def finish(connection: AsyncConnection[Any], group: Sequence[Budget], vers
     return frozenset([row[0] async for row in await connection.execute(_FINISH, parameters)])
 
 
-def _counter_state(row: list[Any]) -> CounterState:
-    budget_id, subject, bucket, enforced, version = row
+def _counter_state(row: list[Any], rolling: set[UUID]) -> CounterState:
+    text, subject, bucket, enforced, version = row
+    budget_id = UUID(text)
     return CounterState(
-        budget_id=UUID(budget_id),
+        budget_id=budget_id,
         subject=subject,
         bucket=datetime.fromisoformat(bucket),
         enforced=Decimal(enforced),
         version=version,
+        is_rolling=budget_id in rolling,
     )

@@ -6,9 +6,8 @@ Every write is a change of the tenant's configuration, so that a new or changed 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -19,50 +18,16 @@ from psycopg_pool import PoolTimeout
 from service.audit.repository import COMMAND_LINE
 from service.budgets import repository
 from service.budgets.budget import Budget, BudgetDraft, BudgetTerms, State
-from service.budgets.period import LifetimePeriod, Window, window_of
-from service.budgets.repository import Scope, WindowRow
+from service.budgets.creation import make_budgets
+from service.budgets.repository import Scope
 from service.budgets.seeding import BudgetSeeder, ConfigChanges
-from service.budgets.subject import subject_text, subject_values
 from service.budgets.trail import record_change
+from service.budgets.windows import HoldReader, WindowPage, WindowReader
 from service.db.pools import PostgresPool
-from service.errors import AlreadyExists, InvalidInput, NotFound, StateConflict, Unavailable
+from service.errors import AlreadyExists, NotFound, StateConflict, Unavailable
 from service.kit.clock import monotonic
-from service.kit.ids import new_id
-from service.kit.money import EXACT, ZERO
 
 _BUSY_SECONDS = 0.02
-# A request holds at most this long, so a window that ended earlier has nothing held.
-_LONGEST_HOLD = timedelta(days=1)
-
-CounterKey = tuple[UUID, str, datetime]  # budget_id, subject, start of the window
-
-
-class HoldReader(Protocol):
-    """Reads what requests in flight hold in counters."""
-
-    async def read_held(self, tenant_id: str, counters: Sequence[CounterKey]) -> list[Decimal] | None:
-        """Return the held amount of each counter; None when the holds cannot be read in time. Never raises for that."""
-        ...
-
-
-class WindowState(msgspec.Struct, frozen=True, kw_only=True):
-    """One counter in one window; available = limit - posted - held, below 0 when more was spent."""
-
-    subject: str
-    values: dict[str, str]
-    window: Window
-    is_present: bool
-    limit_usd: Decimal
-    posted_usd: Decimal
-    held_usd: Decimal
-    available_usd: Decimal
-
-
-class WindowPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of counters; `are_holds_known` False: nothing could be said about holds, they are shown as 0."""
-
-    windows: list[WindowState]
-    are_holds_known: bool
 
 
 class StoredBudget(msgspec.Struct, frozen=True):
@@ -79,7 +44,7 @@ class BudgetService:
         self._pool = pool
         self._configs = configs
         self._seeder = seeder
-        self._holds = holds
+        self._windows = WindowReader(pool, holds)
 
     async def create(
         self, tenant_id: str, draft: BudgetDraft, *, wait_seconds: float, author: str = COMMAND_LINE
@@ -169,40 +134,9 @@ class BudgetService:
         limit: int,
     ) -> WindowPage:
         """Return the counters whose windows meet [start, end), by subject and time, those after (subject, start)."""
-        async with self._pool.connection() as connection:
-            now = await repository.read_clock(connection)
-            present = window_of(budget.period, now)
-            rows = await repository.list_windows(
-                connection,
-                budget,
-                subject=subject,
-                present=present,
-                range_=(window_of(budget.period, start).start, end),
-                scope=scope,
-                after=after,
-                limit=limit,
-            )
-        held = await self._held(budget, rows, now)
-        windows = [
-            _window_state(budget, row, present, amount)
-            for row, amount in zip(rows, held or [ZERO] * len(rows), strict=True)
-        ]
-        return WindowPage(windows=windows, are_holds_known=held is not None)
-
-    async def _held(self, budget: Budget, rows: Sequence[WindowRow], now: datetime) -> list[Decimal] | None:
-        """Return what is held in each counter; only windows that may still hold something are asked for."""
-        asked = [
-            (budget.budget_id, row.subject, row.bucket)
-            for row in rows
-            if (window_end := window_of(budget.period, row.bucket).end) is None or window_end + _LONGEST_HOLD > now
-        ]
-        if not asked:
-            return [ZERO] * len(rows)
-        amounts = await self._holds.read_held(budget.tenant_id, asked)
-        if amounts is None:
-            return None
-        held = dict(zip(asked, amounts, strict=True))
-        return [held.get((budget.budget_id, row.subject, row.bucket), ZERO) for row in rows]
+        return await self._windows.list_page(
+            budget, subject=subject, start=start, end=end, scope=scope, after=after, limit=limit
+        )
 
     async def _seeded(self, budget: Budget, wait_seconds: float) -> Budget:
         """Seed the budget here and now if that takes no longer; the background goes on otherwise."""
@@ -219,20 +153,9 @@ class BudgetService:
 
 
 async def _insert(connection: AsyncConnection[Any], tenant_id: str, draft: BudgetDraft, version: int) -> Budget:
-    """Store a new budget. The tenant's lock is ours: charges recorded so far are all there is of older ones."""
-    now = await repository.read_clock(connection)
-    counts_from = None if isinstance(draft.period, LifetimePeriod) else window_of(draft.period, now).start
-    has_history = await repository.has_charges(connection, tenant_id, counts_from)
-    return await repository.insert_budget(
-        connection,
-        draft,
-        tenant_id=tenant_id,
-        budget_id=new_id(),
-        state="seeding" if has_history else "current",
-        created_at=now,
-        version=version,
-        counts_from=counts_from,
-    )
+    made = await make_budgets(connection, tenant_id, [draft], version)
+    await repository.insert_all(connection, made)
+    return made[0]
 
 
 async def _put(
@@ -262,29 +185,3 @@ async def _find_live(connection: AsyncConnection[Any], tenant_id: str, budget_id
 
 def _is_as(budget: Budget, draft: BudgetDraft) -> bool:
     return budget.match == draft.match and budget.period == draft.period and budget.terms == draft.terms
-
-
-def _window_state(budget: Budget, row: WindowRow, present: Window, held: Decimal) -> WindowState:
-    return WindowState(
-        subject=row.subject,
-        values=subject_values(row.subject),
-        window=window_of(budget.period, row.bucket),
-        is_present=row.bucket == present.start,
-        limit_usd=budget.limit_usd,
-        posted_usd=row.enforced,
-        held_usd=held,
-        available_usd=EXACT.subtract(EXACT.subtract(budget.limit_usd, row.enforced), held),
-    )
-
-
-def subject_of_text(budget: Budget, text: str) -> str:
-    """Return the canonical subject a reader means: its JSON, or, with a single "*" in the match, the value alone."""
-    each = [condition.dimension for condition in budget.match if condition.kind == "each"]
-    try:
-        values = subject_values(text)
-    except ValueError:
-        values = {each[0]: text} if len(each) == 1 else {}
-    if sorted(values) != sorted(each):
-        names = ", ".join(each) or "no dimension at all"
-        raise InvalidInput(f"A subject of this budget names {names}, as JSON.", code="invalid_subject", field="subject")
-    return subject_text(values)

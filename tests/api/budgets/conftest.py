@@ -1,4 +1,4 @@
-"""The routes of budgets on real engines, beside nothing but what they need; tokens of the test's tenant."""
+"""The routes of budgets on real engines, beside nothing but what they need; the whole application as `world`."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, fields
@@ -14,15 +14,19 @@ from service.access.directory import CallerDirectory
 from service.access.guards import provide_caller
 from service.access.service import TokenService
 from service.access.tokens import ROLES, TokenTerms
+from service.amount_bodies import ExactRequest
 from service.budgets.controller import BudgetController
+from service.budgets.increase_controller import IncreaseController
+from service.budgets.increase_service import IncreaseService
 from service.budgets.service import BudgetService
 from service.db.pools import Pools
 from service.openapi import openapi_config
 from service.problems import problem_handlers
+from tests.api.checks.conftest import app_and_client, other_world, world
 from tests.app_client import running_client
 from tests.integration.budgets.conftest import NotingPublisher, Replica, budget_tenant, publisher
 
-__all__ = ["budget_tenant", "publisher"]
+__all__ = ["app_and_client", "budget_tenant", "other_world", "publisher", "world"]
 
 Headers = dict[str, str]
 MakeToken = Callable[..., Awaitable[Headers]]
@@ -32,6 +36,7 @@ MakeToken = Callable[..., Awaitable[Headers]]
 class Services:
     caller_directory: CallerDirectory
     budget_service: BudgetService
+    increase_service: IncreaseService
 
 
 def make_app(services: Services) -> Litestar:
@@ -42,10 +47,11 @@ def make_app(services: Services) -> Litestar:
         return Provide(provide_service, sync_to_thread=False)
 
     return Litestar(
-        [BudgetController],
+        [BudgetController, IncreaseController],
         dependencies={field.name: provide(field.name) for field in fields(Services)}
         | {"caller": Provide(provide_caller)},
         exception_handlers=problem_handlers(),
+        request_class=ExactRequest,
         openapi_config=openapi_config(),
         state=State({"services": services}),
         logging_config=None,
@@ -62,7 +68,7 @@ async def replica(pools: Pools, publisher: NotingPublisher, budget_tenant: str) 
 @pytest.fixture
 async def app(pools: Pools, replica: Replica) -> AsyncIterator[Litestar]:
     directory = CallerDirectory(pools.postgres)
-    yield make_app(Services(directory, replica.service))
+    yield make_app(Services(directory, replica.service, IncreaseService(pools.postgres, replica.configs)))
     await directory.close()
 
 

@@ -40,6 +40,8 @@ async def test_a_created_budget_is_answered_whole(client: httpx.AsyncClient):
         "on_unavailable": "ledger",
         "on_unpriced": "assume",
         "hold_basis": "worst_case",
+        "rollover": None,
+        "increases": [],
         "state": "current",
         "archived_at": None,
     }
@@ -54,10 +56,80 @@ async def test_without_slug_and_name_a_budget_gets_them(client: httpx.AsyncClien
     assert (await client.get(f"/v1/budgets/{budget['slug']}")).status_code == 200
 
 
-async def test_short_periods_are_answered_in_the_long_form(client: httpx.AsyncClient):
-    budget = (await client.post("/v1/budgets", json=_body(period="30d"))).json()
-    assert budget["period"] == {"kind": "calendar", "unit": "month", "timezone": "UTC", "start_day": 1}
-    assert budget["period_meaning"] == "Calendar months from day 1, midnight in UTC."
+@pytest.mark.parametrize(
+    ("short", "long", "meaning"),
+    [
+        (
+            "30d",
+            {"kind": "calendar", "unit": "month", "timezone": "UTC", "start_day": 1},
+            "Calendar months from day 1, midnight in UTC.",
+        ),
+        ("daily", {"kind": "calendar", "unit": "day", "timezone": "UTC"}, "Calendar days from midnight in UTC."),
+        (
+            "1w",
+            {"kind": "calendar", "unit": "week", "timezone": "UTC", "start_day": 1},
+            "Calendar weeks from Monday, midnight in UTC.",
+        ),
+        (
+            "5h",
+            {"kind": "fixed", "length_seconds": 18_000, "anchor": "2001-01-01T00:00:00Z"},
+            "Every 5 hours, counted from 2001-01-01T00:00:00Z.",
+        ),
+        (
+            {"kind": "rolling", "length_seconds": 86_400},
+            {"kind": "rolling", "length_seconds": 86_400},
+            "The last day at any time, in steps of 1465 seconds.",
+        ),
+        ({"kind": "lifetime"}, {"kind": "lifetime"}, "One window that never ends."),
+    ],
+)
+async def test_periods_are_answered_in_the_long_form_with_their_meaning(
+    client: httpx.AsyncClient, short: Any, long: dict[str, Any], meaning: str
+):
+    budget = (await client.post("/v1/budgets", json=_body(period=short))).json()
+    assert (budget["period"], budget["period_meaning"]) == (long, meaning)
+    assert (await client.put("/v1/budgets/core", json=_body(period=long))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("48h", '{"kind": "fixed", "length_seconds": 172800}'),
+        ("10days", '{"kind": "fixed", "length_seconds": 864000}'),
+        ("36h", '{"kind": "rolling", "length_seconds": 129600}'),
+        ("1.5d", '{"kind": "fixed", "length_seconds": 129600}'),
+        ("0d", "1 to 316224000"),
+        ("30D", 'Write "30d".'),
+        ("2mo", '{"kind": "calendar", "unit": "month"}'),
+        ("1month", '{"kind": "calendar", "unit": "month"}'),
+        ("quarterly", '{"kind": "calendar", "unit": "quarter"}'),
+        ("2y", '{"kind": "calendar", "unit": "month"}'),
+        ("hourly", '{"kind": "calendar", "unit": "hour"}'),
+        ("forever", '{"kind": "lifetime"}'),
+        ("\u0661d", "Short forms are"),
+        ("soon", "Short forms are"),
+        ("x" * 10_000, "Short forms are"),
+    ],
+)
+async def test_a_period_that_could_mean_two_things_is_refused_with_what_to_write(
+    client: httpx.AsyncClient, text: str, says: str
+):
+    answer = await client.post("/v1/budgets", json=_body(period=text))
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["field"]) == (422, "period_not_understood", "period")
+    assert says in problem["detail"]
+
+
+async def test_roll_over_is_set_shown_changed_and_taken_away(client: httpx.AsyncClient):
+    budget = (await client.post("/v1/budgets", json=_body(rollover={"cap_usd": 50.10}))).json()
+    assert budget["rollover"] == {"cap_usd": "50.1"}
+    changed = await client.patch("/v1/budgets/core", json={"rollover": {}})
+    assert changed.json()["rollover"] == {"cap_usd": None}
+    assert (await client.patch("/v1/budgets/core", json={"limit_usd": "1"})).json()["rollover"] == {"cap_usd": None}
+    assert (await client.patch("/v1/budgets/core", json={"rollover": None})).json()["rollover"] is None
+    await client.put("/v1/budgets/core", json=_body(period={"kind": "lifetime"}))
+    refused = await client.patch("/v1/budgets/core", json={"rollover": {}})
+    assert (refused.status_code, refused.json()["code"]) == (422, "rollover_not_possible")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +142,7 @@ async def test_short_periods_are_answered_in_the_long_form(client: httpx.AsyncCl
         ("1e3", "1000"),
         ("0.30000000000000004", "0.30000000000000004"),
         ('"0.1000000000000000000000001"', "0.1000000000000000000000001"),
+        ("0.1000000000000000000000001", "0.1000000000000000000000001"),
     ],
 )
 async def test_limits_are_exact_texts_and_numbers(client: httpx.AsyncClient, text: str, limit: str):
@@ -89,6 +162,23 @@ async def test_limits_are_exact_texts_and_numbers(client: httpx.AsyncClient, tex
         ({"limit_usd": "1e400"}, "limit_usd"),
         ({"limit_usd": "9223372036854775808"}, "limit_usd"),
         ({"limit_usd": "0." + 41 * "1"}, "limit_usd"),
+        ({"limit_usd": "a lot"}, "limit_usd"),
+        ({"limit_usd": "1_0"}, "limit_usd"),
+        ({"limit_usd": "\u0661"}, "limit_usd"),
+        ({"limit_usd": " 1"}, "limit_usd"),
+        ({"limit_usd": "0x10"}, "limit_usd"),
+        ({"limit_usd": ""}, "limit_usd"),
+        ({"limit_usd": "9000000000.01"}, "limit_usd"),
+        ({"thresholds": ["0_5"]}, "thresholds[0]"),
+        ({"rollover": {"cap_usd": "1_0"}}, "rollover.cap_usd"),
+        ({"rollover": {"cap_usd": "0"}}, "rollover.cap_usd"),
+        ({"rollover": {"cap_usd": "-1"}}, "rollover.cap_usd"),
+        ({"rollover": {"cap_usd": "NaN"}}, "rollover.cap_usd"),
+        ({"rollover": {"cap_usd": "1e400"}}, "rollover.cap_usd"),
+        ({"rollover": {}, "period": {"kind": "lifetime"}}, "rollover"),
+        ({"rollover": {}, "period": {"kind": "rolling", "length_seconds": 86400}}, "rollover"),
+        ({"rollover": {}, "period": "1h"}, "rollover"),
+        ({"match": {"team": 1.5}}, "match.team"),
         ({"match": {"tags": "a"}}, "match.tags"),
         ({"match": {"model": "a"}}, "match.model"),
         ({"match": {"team": []}}, "match.team"),
@@ -105,7 +195,8 @@ async def test_limits_are_exact_texts_and_numbers(client: httpx.AsyncClient, tex
         ({"period": "48h"}, "period"),
         ({"period": "10days"}, "period"),
         ({"period": {"kind": "calendar", "unit": "day", "timezone": "Europe/Atlantis"}}, "period.timezone"),
-        ({"period": {"kind": "rolling", "length_seconds": 60}}, "period.kind"),
+        ({"period": {"kind": "rolling", "length_seconds": 59}}, "period.length_seconds"),
+        ({"period": {"kind": "sliding", "length_seconds": 60}}, "period.kind"),
         ({"name": ""}, "name"),
         ({"name": "x" * 201}, "name"),
         ({"slug": ""}, "slug"),
@@ -136,7 +227,8 @@ async def test_what_is_no_budget_is_refused_with_the_path_of_the_field(
     [
         {"limit_usd": True},
         {"limit_usd": None},
-        {"limit_usd": "a lot"},
+        {"limit_usd": {}},
+        {"limit_usd": [1]},
         {"limit": "1"},
         {"match": None},
         {"match": "core"},
@@ -145,6 +237,11 @@ async def test_what_is_no_budget_is_refused_with_the_path_of_the_field(
         {"on_unavailable": "maybe"},
         {"on_unpriced": None},
         {"hold_basis": "typical"},
+        {"rollover": True},
+        {"rollover": {"cap": "1"}},
+        {"rollover": {"cap_usd": False}},
+        {"thresholds": [None]},
+        {"name": 1.5},
     ],
 )
 async def test_what_has_the_wrong_type_is_refused(client: httpx.AsyncClient, changed: dict[str, Any]):

@@ -8,8 +8,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from service.budgets.period import window_of
+from service.budgets.period import shown_window, window_of
 from service.budgets.period_document import parse_period
+from service.db.pools import Pools
 from service.kit.clock import utc_now
 from tests.api.budgets.conftest import MakeToken
 from tests.drafts import a_draft
@@ -36,7 +37,9 @@ async def test_a_shared_budget_shows_its_present_window_before_anything_was_spen
     await _create(client)
     present = window_of(parse_period("1mo"), utc_now())
     assert present.end is not None
-    assert await _windows(client) == [
+    [window] = await _windows(client)
+    assert window.pop("projected_spend_usd") in {"0", None}  # none yet at the beginning of a month
+    assert window == (
         {
             "subject": {},
             "window": {
@@ -45,11 +48,14 @@ async def test_a_shared_budget_shows_its_present_window_before_anything_was_spen
             },
             "is_present": True,
             "limit_usd": "10",
+            "increases_usd": "0",
+            "carried_in_usd": "0",
             "posted_usd": "0",
             "held_usd": "0",
             "available_usd": "10",
+            "projected_exhaustion_at": None,
         }
-    ]
+    )
 
 
 async def test_posted_and_held_are_taken_from_what_is_available(
@@ -190,3 +196,144 @@ async def test_windows_of_an_archived_budget_are_read_by_its_id(
     await replica.recorder.record([a_draft(budget_tenant, cost="1")])
     windows = (await client.get(f"/v1/budgets/{budget['budget_id']}/windows")).json()["windows"]
     assert [window["posted_usd"] for window in windows] == ["1"]
+
+
+async def _carry(
+    pools: Pools, tenant_id: str, budget: dict[str, Any], usd: str, bucket: datetime, subject: str = "{}"
+) -> None:
+    async with pools.postgres.connection() as connection:
+        await connection.execute(
+            "INSERT INTO budget_carry (tenant_id, budget_id, subject, bucket, carried_usd, fixed_at)"
+            " VALUES (%s, %s, %s, %s, %s, now())",
+            (tenant_id, budget["budget_id"], subject, bucket, usd),
+        )
+
+
+async def test_the_limit_in_force_is_limit_increases_and_what_was_carried_in(
+    client: httpx.AsyncClient, pools: Pools, replica: Replica, budget_tenant: str
+):
+    budget = await _create(client, period="1d", rollover={"cap_usd": "3"})
+    day = window_of(parse_period("1d"), utc_now())
+    await _carry(pools, budget_tenant, budget, "2.5", day.start)
+    await replica.recorder.record([a_draft(budget_tenant, cost="1")])
+    until = (utc_now() + timedelta(hours=1)).isoformat()
+    await client.post("/v1/budgets/b/increases", json={"amount_usd": "5", "until": until, "reason": "x"})
+    [window] = await _windows(client)
+    shown = [window[name] for name in ("limit_usd", "increases_usd", "carried_in_usd", "available_usd")]
+    assert shown == ["17.5", "5", "2.5", "16.5"]
+
+
+async def test_closed_windows_show_what_was_carried_into_them_and_no_increase_of_now(
+    client: httpx.AsyncClient, pools: Pools, replica: Replica, budget_tenant: str
+):
+    budget = await _create(client, period="1d", rollover={})
+    tomorrow = window_of(parse_period("1d"), utc_now() + timedelta(days=1))
+    await _carry(pools, budget_tenant, budget, "4", tomorrow.start)
+    await replica.recorder.record([a_draft(budget_tenant, cost="1", effective_at=tomorrow.start)])
+    until = (utc_now() + timedelta(hours=1)).isoformat()
+    await client.post("/v1/budgets/b/increases", json={"amount_usd": "5", "until": until, "reason": "x"})
+    [_, other] = await _windows(client, to=tomorrow.end.isoformat() if tomorrow.end else "")
+    assert (other["is_present"], other["limit_usd"], other["increases_usd"]) == (False, "14", "0")
+    assert (other["carried_in_usd"], other["posted_usd"]) == ("4", "1")
+    assert (other["projected_spend_usd"], other["projected_exhaustion_at"]) == (None, None)
+
+
+async def test_a_counter_that_only_carried_something_in_is_shown_in_its_window(
+    client: httpx.AsyncClient, pools: Pools, replica: Replica, budget_tenant: str, make_token: MakeToken
+):
+    budget = await _create(client, match={"user": "*"}, period="1d", rollover={})
+    day = window_of(parse_period("1d"), utc_now())
+    for subject, usd, bucket in (
+        ('{"user":"u1"}', "2.5", day.start),
+        ('{"user":"u2"}', "1", day.start),
+        ('{"user":"u3"}', "0", day.start),
+        ('{"user":"u1"}', "4", day.start - timedelta(days=1)),
+    ):
+        await _carry(pools, budget_tenant, budget, usd, bucket, subject)
+    await replica.recorder.record([a_draft(budget_tenant, cost="1", user="u2")])
+    shown = [
+        (window["subject"]["user"], window["is_present"], window["limit_usd"], window["posted_usd"])
+        for window in await _windows(client)
+    ]
+    assert shown == [("u1", False, "14", "0"), ("u1", True, "12.5", "0"), ("u2", True, "11", "1")]
+    [one] = await _windows(client, subject="u1", **{"from": utc_now().isoformat()})
+    assert (one["limit_usd"], one["carried_in_usd"]) == ("12.5", "2.5")
+    first = (await client.get("/v1/budgets/b/windows", params={"limit": "2"})).json()
+    rest = (await client.get("/v1/budgets/b/windows", params={"cursor": first["next_cursor"]})).json()
+    assert [window["limit_usd"] for window in first["windows"] + rest["windows"]] == ["14", "12.5", "11"]
+    headers = await make_token(roles=("read",), scope={"user": ["u2"]})
+    seen = (await client.get("/v1/budgets/b/windows", headers=headers)).json()["windows"]
+    assert [window["subject"]["user"] for window in seen] == ["u2"]
+
+
+async def test_what_was_carried_in_counts_no_more_without_roll_over(
+    client: httpx.AsyncClient, pools: Pools, budget_tenant: str
+):
+    budget = await _create(client, match={"user": "*"}, period="1d", rollover={})
+    day = window_of(parse_period("1d"), utc_now())
+    await _carry(pools, budget_tenant, budget, "2.5", day.start, '{"user":"u1"}')
+    assert [window["limit_usd"] for window in await _windows(client)] == ["12.5"]
+    await client.patch("/v1/budgets/b", json={"rollover": None})
+    assert await _windows(client) == []
+    [window] = await _windows(client, subject="u1")
+    assert (window["limit_usd"], window["carried_in_usd"]) == ("10", "0")
+
+
+async def test_a_subject_is_given_once(client: httpx.AsyncClient):
+    await _create(client, match={"user": "*"})
+    answer = await client.get("/v1/budgets/b/windows?subject=a&subject=b")
+    assert (answer.status_code, answer.json()["field"]) == (422, "subject")
+
+
+async def test_the_pace_of_a_window_says_what_it_comes_to_and_when_it_is_spent(
+    client: httpx.AsyncClient, replica: Replica, budget_tenant: str
+):
+    anchor = utc_now().replace(microsecond=0) - timedelta(days=5)
+    await _create(client, period={"kind": "fixed", "length_seconds": 864_000, "anchor": anchor.isoformat()})
+    await replica.recorder.record([a_draft(budget_tenant, cost="6")])
+    [window] = await _windows(client)
+    assert Decimal("11.9") < Decimal(window["projected_spend_usd"]) <= 12
+    exhausted = datetime.fromisoformat(window["projected_exhaustion_at"])
+    assert abs(exhausted - (anchor + timedelta(days=10) * 10 / 12)) < timedelta(hours=1)
+    await client.patch("/v1/budgets/b", json={"limit_usd": "100"})
+    assert (await _windows(client))[0]["projected_exhaustion_at"] is None
+
+
+async def test_a_rolling_budget_shows_one_row_per_subject_with_all_its_buckets(
+    client: httpx.AsyncClient, replica: Replica, budget_tenant: str
+):
+    period = {"kind": "rolling", "length_seconds": 3600}
+    await _create(client, match={"user": "*"}, period=period)
+    now = utc_now()
+    present = shown_window(parse_period(period), now)
+    ago = {"u1": (0, 10, 50, 70, 200), "u2": (55,), "u3": (300,)}
+    await replica.recorder.record(
+        [
+            a_draft(budget_tenant, user=user, cost="1", effective_at=now - timedelta(minutes=minutes))
+            for user, all_minutes in ago.items()
+            for minutes in all_minutes
+        ]
+    )
+    windows = await _windows(client)
+    assert [(window["subject"]["user"], window["posted_usd"]) for window in windows] == [("u1", "3"), ("u2", "1")]
+    assert {window["is_present"] for window in windows} == {True}
+    start, end = (datetime.fromisoformat(windows[0]["window"][name]) for name in ("start", "end"))
+    assert present.end is not None
+    assert timedelta(0) <= start - present.start <= end - start
+    assert timedelta(seconds=3600) <= end - start <= timedelta(seconds=3600 + 2 * 62)
+    [unknown] = await _windows(client, subject="u3")
+    assert (unknown["posted_usd"], unknown["available_usd"]) == ("0", "10")
+    assert await _windows(client, **{"from": "2020-01-01", "to": "2020-02-01"}) == []
+    first = (await client.get("/v1/budgets/b/windows", params={"limit": 1})).json()
+    second = (await client.get("/v1/budgets/b/windows", params={"limit": 1, "cursor": first["next_cursor"]})).json()
+    assert [page["windows"][0]["subject"]["user"] for page in (first, second)] == ["u1", "u2"]
+    assert second["next_cursor"] is None
+
+
+async def test_what_a_rolling_counter_holds_is_taken_from_what_is_available(
+    client: httpx.AsyncClient, replica: Replica
+):
+    budget = await _create(client, period={"kind": "rolling", "length_seconds": 3600})
+    replica.holds.held = {(UUID(budget["budget_id"]), "{}", None): Decimal("0.5")}
+    [window] = await _windows(client)
+    assert (window["held_usd"], window["available_usd"]) == ("0.5", "9.5")

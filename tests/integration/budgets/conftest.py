@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ import pytest
 from service.budgets.seeding import BudgetSeeder
 from service.budgets.seeding_repository import find_tenants_to_seed
 from service.budgets.service import BudgetService
+from service.budgets.windows import CounterKey
 from service.config.service import ConfigStore
 from service.config.window_matcher import ConfigWindowMatcher
 from service.db.pools import Pools
@@ -50,9 +50,9 @@ class FixedHolds:
     """Stands where Redis is: holds as a test sets them; None = cannot be read."""
 
     def __init__(self) -> None:
-        self.held: dict[tuple[UUID, str, datetime], Decimal] | None = {}
+        self.held: dict[CounterKey, Decimal] | None = {}
 
-    async def read_held(self, _tenant_id: str, counters: Sequence[tuple[UUID, str, datetime]]) -> list[Decimal] | None:
+    async def read_held(self, _tenant_id: str, counters: Sequence[CounterKey]) -> list[Decimal] | None:
         return None if self.held is None else [self.held.get(counter, Decimal(0)) for counter in counters]
 
 

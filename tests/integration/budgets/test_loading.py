@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from service.budgets.budget import Rollover
 from service.budgets.matching import BudgetSet
 from service.budgets.repository import load_budgets, load_changed_budgets
 from service.db.pools import Pools
@@ -23,6 +24,7 @@ async def test_a_loaded_budget_is_the_budget_that_was_stored(
         thresholds=(Decimal("0.5"), Decimal(1)),
         on_unavailable="deny",
         on_unpriced="deny",
+        rollover=Rollover(Decimal("0.30")),
     )
     created = await replica.service.create(budget_tenant, draft, wait_seconds=0)
     async with pools.postgres.connection() as connection:

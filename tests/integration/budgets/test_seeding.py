@@ -186,8 +186,14 @@ async def test_budgets_that_start_together_share_a_pass(
     await _spend(replica, budget_tenant, ["1"] * 35)
     for number in range(20):
         await _create(replica, budget_tenant, slug=f"b{number}", match={"user": f"u{number}"})
-    steps = [await replica.seeder.step(budget_tenant) for _ in range(5)]
-    assert steps == ["advanced"] * 4 + ["idle"]
+    steps = []
+    async with asyncio.timeout(30):
+        while (step := await replica.seeder.step(budget_tenant)) != "idle":
+            steps.append(step)
+    # Four passes for twenty budgets; a server of other tests on this database may take some of them over.
+    assert steps.count("advanced") <= 4
+    for slug in ("b0", "b19"):
+        assert (await replica.service.get(budget_tenant, slug)).state == "current"
     await replica.close()
 
 

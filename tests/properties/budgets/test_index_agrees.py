@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.budgets.budget import Budget
-from service.budgets.matching import BudgetCounter, BudgetSet
+from service.budgets.matching import BudgetCounter, BudgetGathering, BudgetSet
 from service.identity.call import CallNames
 from tests.budget_builders import NOON, a_budget, a_call
 
@@ -69,3 +70,19 @@ def test_a_changed_set_is_the_set_of_what_there_is_then(
     kept = [budget for budget in former if budget.budget_id not in gone]
     assert _keys(changed.match(call, NOON)) == _keys(BudgetSet(2, [*kept, *new]).match(call, NOON))
     assert changed.unresolved(call) == BudgetSet(2, [*kept, *new]).unresolved(call)
+    assert changed.route_dimensions == BudgetSet(2, [*kept, *new]).route_dimensions
+
+
+@given(budgets, calls, st.integers(1, 3))
+@settings(max_examples=150)
+def test_a_set_made_in_portions_is_the_set_made_in_one_go(budgets: list[Budget], call: CallNames, at_once: int):
+    gathering = BudgetGathering()
+    for start in range(0, len(budgets), at_once):
+        gathering.add(budgets[start : start + at_once])
+    gathered, whole = gathering.budget_set(1), BudgetSet(1, budgets)
+    assert gathered.match(call, NOON) == whole.match(call, NOON)
+    assert gathered.unresolved(call) == whole.unresolved(call)
+    assert gathered.route_dimensions == whole.route_dimensions
+    changes = [a_budget({}), *[msgspec.structs.replace(budget, state="archived") for budget in budgets[::2]]]
+    assert gathered.with_changes(2, changes).match(call, NOON) == whole.with_changes(2, changes).match(call, NOON)
+    assert gathered.match(call, NOON) == whole.match(call, NOON)

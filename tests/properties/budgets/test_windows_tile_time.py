@@ -3,12 +3,24 @@
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.budgets.period import CalendarPeriod, FixedPeriod, LifetimePeriod, Period, compute_window, window_of
+from service.budgets.period import (
+    MOST_BUCKETS,
+    CalendarPeriod,
+    FixedPeriod,
+    LifetimePeriod,
+    Period,
+    RollingPeriod,
+    compute_window,
+    counted_buckets,
+    shown_window,
+    window_of,
+)
 from service.budgets.period_document import parse_period, period_document
 
 _TICK = timedelta(microseconds=1)
@@ -61,7 +73,8 @@ fixed_periods = st.builds(
     st.integers(1, 400 * 86_400),
     st.integers(0, 3_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
 )
-periods: st.SearchStrategy[Period] = st.one_of(calendar_periods(), fixed_periods)
+rolling_periods = st.builds(RollingPeriod, st.integers(60, 3660 * 86_400) | st.integers(60, 4_000))
+periods: st.SearchStrategy[Period] = st.one_of(calendar_periods(), fixed_periods, rolling_periods)
 
 
 @st.composite
@@ -133,3 +146,42 @@ def test_a_window_does_not_depend_on_what_was_asked_before(asked: list[tuple[Per
 @given(st.one_of(periods, st.just(LifetimePeriod())))
 def test_the_document_of_a_period_reads_as_the_same_period(period: Period):
     assert parse_period(period_document(period)) == period
+
+
+@given(rolling_periods, instants())
+@example(RollingPeriod(60), datetime(2026, 1, 1, tzinfo=UTC))
+@example(RollingPeriod(3599), datetime(2026, 1, 1, tzinfo=UTC) - _TICK)
+@settings(max_examples=600)
+def test_the_counted_buckets_always_cover_the_whole_length_and_little_more(period: RollingPeriod, instant: datetime):
+    """Nothing of the last `length_seconds` is ever left out; what is counted beside it is less than two buckets."""
+    buckets = counted_buckets(period, instant)
+    bucket = timedelta(seconds=period.bucket_seconds)
+    assert len(buckets) == period.bucket_count <= MOST_BUCKETS
+    assert all(later - earlier == bucket for earlier, later in pairwise(buckets))
+    begin = instant - timedelta(seconds=period.length_seconds)
+    assert begin - 2 * bucket < buckets[0] <= begin
+    assert buckets[-1] <= instant < buckets[-1] + bucket
+    assert window_of(period, instant).start == buckets[-1]
+    shown = shown_window(period, instant)
+    assert (shown.start, shown.end) == (buckets[0], buckets[-1] + bucket)
+
+
+@given(rolling_periods, instants(), st.data())
+@settings(max_examples=300)
+def test_a_charge_of_the_last_length_is_in_a_counted_bucket_and_one_of_before_falls_out_once(
+    period: RollingPeriod, instant: datetime, data: st.DataObject
+):
+    length = timedelta(seconds=period.length_seconds)
+    spent_at = instant - data.draw(st.integers(0, period.length_seconds * 1_000_000)) * _TICK
+    booked = window_of(period, spent_at).start
+    assert booked in counted_buckets(period, instant)
+    out_at = booked + timedelta(seconds=period.bucket_count * period.bucket_seconds)
+    assert booked in counted_buckets(period, out_at - _TICK)
+    assert booked not in counted_buckets(period, out_at)
+    assert out_at > spent_at + length
+
+
+@given(st.one_of(calendar_periods(), fixed_periods), instants())
+def test_other_periods_count_the_one_bucket_of_their_window(period: Period, instant: datetime):
+    assert counted_buckets(period, instant) == (window_of(period, instant).start,)
+    assert shown_window(period, instant) == window_of(period, instant)

@@ -1,6 +1,7 @@
 """Which budgets a call counts in, and in which counters."""
 
 from datetime import timedelta
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -144,8 +145,55 @@ def test_dimensions_that_budgets_want_and_a_call_lacks_are_unresolved():
     assert budgets.with_changes(2, gone).unresolved(a_call()) == []
 
 
+def test_budgets_that_name_where_a_call_goes_are_known_also_by_its_absence():
+    plain = BudgetSet(1, [a_budget({"team": "core"}), a_budget({"requested_model": "gpt-5"})])
+    assert plain.route_dimensions == ()
+    routed = plain.with_changes(2, [a_budget({"provider": None}), a_budget({"served_model": "*"})])
+    assert routed.route_dimensions == ("served_model", "provider")
+    gone = [a_budget({}, budget_id=budget.budget_id, state="archived") for budget in routed.budgets]
+    assert routed.with_changes(3, gone).route_dimensions == ()
+
+
 def test_the_counters_of_a_check_and_of_its_charge_are_the_same_value():
     budgets = BudgetSet(1, [a_budget({"requested_model": "gpt-5", "user": "*"})])
     check = budgets.match(a_call(requested_model="gpt-5", user="u"), NOON)
     charge = budgets.match(a_call(requested_model="azure/gpt-5-2026-03-17", user="u", provider="azure"), NOON)
     assert check == charge
+
+
+def test_calls_made_again_and_again_count_in_the_same_at_every_instant_and_in_whatever_order():
+    periods = [
+        {"kind": "calendar", "unit": "hour", "timezone": "Asia/Kathmandu"},
+        {"kind": "calendar", "unit": "month", "timezone": "UTC", "start_day": 1},
+        {"kind": "fixed", "length_seconds": 5400, "anchor": "2026-01-01T00:00:00Z"},
+        {"kind": "rolling", "length_seconds": 3600},
+        {"kind": "lifetime"},
+    ]
+    budgets = BudgetSet(
+        1,
+        [
+            a_budget(match, period, counts_from=counts_from)
+            for match in ({}, {"user": "*"}, {"team": "core"})
+            for period in periods
+            for counts_from in (None, NOON + timedelta(minutes=10))
+        ],
+    )
+    calls = [a_call(user="u"), a_call(user="v", team="core"), a_call(session="s")]
+    chance = Random(7)
+    for _ in range(2_000):
+        call, at = chance.choice(calls), NOON + timedelta(seconds=chance.randrange(-3_000, 3_000))
+        assert budgets.match_again(call, at) == budgets.match(call, at), (call, at)
+
+
+def test_an_object_in_the_place_of_a_call_that_is_gone_is_matched_by_itself():
+    budgets = BudgetSet(1, [a_budget({"user": "*"})])
+    for number in range(200):
+        # Each is dropped before the next is made, which most often gets its address.
+        [counter] = budgets.match_again(a_call(user=f"u{number}"), NOON)
+        assert counter.subject == f'{{"user":"u{number}"}}'
+
+
+def test_what_is_done_with_the_counters_of_a_call_changes_no_later_answer():
+    budgets, call = BudgetSet(1, [a_budget()]), a_call()
+    budgets.match_again(call, NOON).clear()
+    assert len(budgets.match_again(call, NOON)) == 1

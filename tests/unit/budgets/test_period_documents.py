@@ -89,10 +89,17 @@ def test_a_wrong_document_is_refused_with_the_path_of_the_field(document: Any, f
     assert refused.value.field == field
 
 
-def test_rolling_periods_are_refused_by_a_code_of_their_own():
+@pytest.mark.parametrize("length", [59, 0, -60, 60.0, True, "60", None, 3660 * 86_400 + 1])
+def test_a_rolling_period_is_a_minute_to_ten_years_long(length: Any):
     with pytest.raises(InvalidInput) as refused:
-        parse_period({"kind": "rolling", "length_seconds": 60})
-    assert refused.value.code == "period_not_supported"
+        parse_period({"kind": "rolling", "length_seconds": length})
+    assert refused.value.field == "period.length_seconds"
+
+
+def test_a_rolling_period_says_how_far_it_reaches_and_in_which_steps():
+    day = parse_period({"kind": "rolling", "length_seconds": 86_400})
+    assert period_document(day) == {"kind": "rolling", "length_seconds": 86_400}
+    assert describe_period(day) == "The last day at any time, in steps of 1465 seconds."
 
 
 def test_defaults_are_utc_the_first_day_and_a_fixed_anchor():
