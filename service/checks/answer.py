@@ -1,12 +1,14 @@
 """The answer to a check on the wire. What stays the same from check to check is rendered once."""
 
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
 from service.budgets.matching import BudgetCounter
+from service.budgets.period import RollingPeriod
 from service.checks.appraisal import Appraisal
-from service.checks.outcome import Allowed, Denied, Hold, Outcome, Standing
+from service.checks.outcome import Allowed, Denied, Hold, Outcome, RouteOutcome, Standing, window_shown
 from service.checks.schemas import (
     BudgetStanding,
     CheckAnswer,
@@ -14,6 +16,7 @@ from service.checks.schemas import (
     EstimateView,
     Known,
     ReservationTaken,
+    RouteStanding,
     WindowView,
 )
 from service.identity.conditions import match_document
@@ -25,8 +28,20 @@ from service.pricing.rating_result import Line
 _KEPT = 50_000
 
 
+_encoder = msgspec.json.Encoder()
+
+
 def check_answer(outcome: Outcome) -> CheckAnswer:
     """Return the wire shape of an outcome."""
+    return _answer(outcome, [budget_standing(standing) for standing in outcome.explanation.standings])
+
+
+def render_answer(outcome: Outcome) -> bytes:
+    """Return the same as JSON. Of a counter nothing but its figures is rendered each time."""
+    return _encoder.encode(_answer(outcome, [_rendered_standing(each) for each in outcome.explanation.standings]))
+
+
+def _answer(outcome: Outcome, budgets: list[Any]) -> CheckAnswer:
     explanation = outcome.explanation
     match outcome:
         case Allowed(hold=hold):
@@ -42,8 +57,9 @@ def check_answer(outcome: Outcome) -> CheckAnswer:
         estimate=estimate_view(explanation.appraisal),
         reservation=reservation,
         max_affordable_output_tokens=explanation.max_affordable_output_tokens,
-        budgets=[budget_standing(standing) for standing in explanation.standings],
+        budgets=budgets,
         denied_by=denied_by,
+        routes=[_route_standing(route) for route in explanation.routes],
     )
 
 
@@ -63,7 +79,7 @@ def budget_standing(standing: Standing) -> BudgetStanding:
         held_usd=None if held is None else format_micro_usd(held),
         available_usd=None if available is None else format_micro_usd(available),
         window=fixed.window,
-        resets_at=fixed.window.end,
+        resets_at=standing.resets_at,
         state=budget.state,
         denies=standing.reason is not None,
         reason=standing.reason,
@@ -127,6 +143,23 @@ def estimate_line(line: Line) -> EstimateLine:
     )
 
 
+def _route_standing(route: RouteOutcome) -> RouteStanding:
+    way = route.candidate.way
+    return RouteStanding(
+        deployment=way.models.deployment,
+        served_model=way.models.served_model,
+        provider=way.models.provider,
+        requested_fallback=way.fallback,
+        allowed=route.is_allowed,
+        denied_by=[standing.counter.budget.budget_id for standing in route.denied_by],
+    )
+
+
+def _window_view(counter: BudgetCounter) -> WindowView:
+    window = window_shown(counter)
+    return WindowView(window.start, window.end)
+
+
 def _reservation(hold: Hold | None) -> ReservationTaken | None:
     if hold is None:
         return None
@@ -155,6 +188,9 @@ class _FixedParts(msgspec.Struct, frozen=True):
     match: msgspec.Raw
     subject: msgspec.Raw
     window: WindowView
+    # The JSON of its standing around the figures, if it stops nobody and its window ends when it ends for all.
+    before: str
+    after: str
 
 
 _fixed: dict[int, _FixedParts] = {}
@@ -166,10 +202,49 @@ def _fixed_parts(counter: BudgetCounter) -> _FixedParts:
     if parts is None or parts.counter is not counter:
         if len(_fixed) >= _KEPT:
             _fixed.clear()
-        parts = _fixed[id(counter)] = _FixedParts(
-            counter=counter,
-            match=msgspec.Raw(msgspec.json.encode(match_document(counter.budget.match))),
-            subject=msgspec.Raw(counter.subject.encode()),
-            window=WindowView(counter.window.start, counter.window.end),
-        )
+        parts = _fixed[id(counter)] = _render_fixed_parts(counter)
     return parts
+
+
+def _render_fixed_parts(counter: BudgetCounter) -> _FixedParts:
+    budget, window = counter.budget, _window_view(counter)
+    standing = BudgetStanding(
+        budget_id=budget.budget_id,
+        name=budget.name,
+        match=msgspec.Raw(_encoder.encode(match_document(budget.match))),
+        subject=msgspec.Raw(counter.subject.encode()),
+        mode=budget.mode,
+        limit_usd="0",
+        posted_usd="0",
+        held_usd="0",
+        available_usd="0",
+        window=window,
+        resets_at=counter.window.end,
+        state=budget.state,
+        denies=False,
+        reason=None,
+    )
+    # Within a text every quotation mark is escaped: no name can look like this.
+    before, after = _encoder.encode(standing).decode().split(_figures_text("0", "0", "0", "0"))
+    return _FixedParts(counter, standing.match, standing.subject, window, before, after)
+
+
+def _figures_text(limit: str, posted: str, held: str, available: str) -> str:
+    return f'"limit_usd":"{limit}","posted_usd":"{posted}","held_usd":"{held}","available_usd":"{available}"'
+
+
+def _rendered_standing(standing: Standing) -> msgspec.Raw | BudgetStanding:
+    """Return the wire shape of one counter, as JSON if nothing but its figures is its own."""
+    posted, held, available = standing.posted_micro_usd, standing.held_micro_usd, standing.available_micro_usd
+    counter = standing.counter
+    is_rolling = isinstance(counter.budget.period, RollingPeriod)
+    if posted is None or held is None or available is None or standing.reason is not None or is_rolling:
+        return budget_standing(standing)
+    parts = _fixed_parts(counter)
+    figures = _figures_text(
+        _limit_text(standing.limit_micro_usd),
+        format_micro_usd(posted),
+        format_micro_usd(held),
+        format_micro_usd(available),
+    )
+    return msgspec.Raw(f"{parts.before}{figures}{parts.after}")

@@ -6,9 +6,11 @@ import msgspec
 
 from service.budgets.matching import BudgetCounter
 from service.checks.appraisal import Appraisal, appraise
-from service.checks.asking import MOST_COUNTERS, hold_ask, match_counters
+from service.checks.asking import MOST_COUNTERS, hold_ask
 from service.checks.hold import HoldAsk
 from service.checks.request import CheckRequest
+from service.checks.route_plan import RoutePlan, plan_routes
+from service.checks.routes import NOTHING_SEEN, RecentUse
 from service.config.snapshot import TenantConfig
 from service.identity.dimensions import CompletedDimensions
 from service.pricing.price_book import PriceBook
@@ -22,18 +24,24 @@ class Asked(msgspec.Struct, frozen=True):
     reservation_id: str
     fingerprint: str
     asked_by: str
+    recent: RecentUse = NOTHING_SEEN
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to put the question. `counters`: all that match; `ask` holds the first 64 of them."""
+    """One way to put the question. `plan` has all counters that match; `ask` the first 64 of them."""
 
     asked: Asked
     config: TenantConfig
     at: datetime
     book: PriceBook
     appraisal: Appraisal
-    counters: list[BudgetCounter]
+    plan: RoutePlan
     ask: HoldAsk
+
+    @property
+    def counters(self) -> list[BudgetCounter]:
+        """Return all counters that match, whichever way the call goes."""
+        return self.plan.counters
 
     @property
     def is_enforced(self) -> bool:
@@ -43,22 +51,18 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 def prepare_attempt(asked: Asked, config: TenantConfig, book: PriceBook, at: datetime) -> Attempt:
     """Return the question as this configuration puts it."""
-    appraisal = appraise(asked.request, asked.dimensions.values, config, book, at)
-    counters = match_counters(config, appraisal, at)
-    is_refused = config.enforcement == "enforce" and appraisal.is_unpriced and any(map(refuses_unpriced, counters))
+    appraisal = appraise(asked.request, asked.dimensions.values, config, book, at, asked.recent)
+    plan = plan_routes(config, appraisal, at)
     ask = hold_ask(
         asked.request,
         config,
         appraisal,
-        counters[:MOST_COUNTERS],
+        plan.counters[:MOST_COUNTERS],
+        at=at,
         reservation_id=asked.reservation_id,
         fingerprint=asked.fingerprint,
         placed_by=asked.asked_by,
-        wants_hold=asked.request.wants_hold and not is_refused,
+        wants_hold=asked.request.wants_hold and not plan.is_refused,
+        routes=plan.asks(MOST_COUNTERS),
     )
-    return Attempt(asked=asked, config=config, at=at, book=book, appraisal=appraisal, counters=counters, ask=ask)
-
-
-def refuses_unpriced(counter: BudgetCounter) -> bool:
-    """Tell whether a budget stops calls nobody knows a price for."""
-    return counter.budget.on_unpriced == "deny" and counter.budget.mode == "enforce"
+    return Attempt(asked=asked, config=config, at=at, book=book, appraisal=appraisal, plan=plan, ask=ask)

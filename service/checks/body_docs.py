@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import msgspec
 from litestar.openapi.spec import Operation
 
+from service.kit.money import amount_schema
+
 
 @dataclass
 class _BodyOperation(Operation):
@@ -28,7 +30,7 @@ def operation_with_body(body: type[msgspec.Struct], *, is_required: bool) -> typ
 
 def inline_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the JSON schema of a struct without references."""
-    (schema,), components = msgspec.json.schema_components((struct,), ref_template="{name}")
+    (schema,), components = msgspec.json.schema_components((struct,), ref_template="{name}", schema_hook=amount_schema)
     resolved = _resolve(schema, components)
     assert isinstance(resolved, dict)
     return resolved

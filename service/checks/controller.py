@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 from litestar import Controller, Request, Response, delete, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
@@ -10,7 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 
 from service.access.guards import admits, caller_of
-from service.checks.answer import check_answer
+from service.checks.answer import render_answer
 from service.checks.body_docs import operation_with_body
 from service.checks.denial import denial_response
 from service.checks.dialects.schemas import StoppedAnswer
@@ -30,7 +29,6 @@ from service.errors import InvalidInput
 from service.kit.clock import utc_now
 from service.problems import problem_responses
 
-_ENCODER = msgspec.json.Encoder()
 _JSON = "application/json"
 _MOST_BODY_BYTES = 256 * 1024
 
@@ -69,7 +67,7 @@ class CheckController(Controller):
         if is_enforced and isinstance(outcome, Denied):
             denial = denial_response(outcome, utc_now())
             return Response(denial.body, status_code=denial.status, headers=denial.headers, media_type=_JSON)
-        return Response(_ENCODER.encode(check_answer(outcome)), media_type=_JSON)
+        return Response(render_answer(outcome), media_type=_JSON)
 
 
 class ReservationController(Controller):

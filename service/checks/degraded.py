@@ -6,20 +6,22 @@ Approvals are never cached. When the ledger cannot be read either, `ledger` deni
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from service.budgets.budget import OnUnavailable
 from service.budgets.matching import BudgetCounter
 from service.checks import metrics
-from service.checks.freshness import ref_of
-from service.checks.hold import CounterAsk, Decision, HoldAsk
+from service.checks.hold import LARGEST_MICRO_USD, CounterAsk, Decision, HoldAsk, RouteAsk
+from service.checks.keys import ref_of
 from service.checks.ledger_reader import LedgerReader, LedgerUnavailable
 from service.checks.local_holds import LocalHolds
 from service.checks.outcome import DenialCode, Standing
-from service.checks.publishing import posted_micro_usd
 from service.errors import StateConflict
 from service.kit.patience import patience
+
+T = TypeVar("T")
 
 _TOTALS_SECONDS = 0.25
 _HELD_REMEMBERED_SECONDS = 5.0
@@ -28,10 +30,23 @@ _STRICTNESS: dict[OnUnavailable, int] = {"allow": 0, "ledger": 1, "deny": 2}
 
 
 class DegradedDecision(msgspec.Struct, frozen=True):
-    """The decision by policy."""
+    """The decision by policy. `amount_micro_usd`: what is held at most in any counter; `routes`: which are allowed."""
 
     is_allowed: bool
     standings: tuple[Standing, ...]
+    amount_micro_usd: int
+    routes: tuple[bool, ...] = ()
+
+
+class _Total(msgspec.Struct, frozen=True):
+    """What the ledger said of a counter, and when."""
+
+    read_at: float
+    posted_micro_usd: int
+    carried_micro_usd: int
+
+
+_NEVER = _Total(-1.0, 0, 0)
 
 
 class DegradedGate:
@@ -41,17 +56,15 @@ class DegradedGate:
         self._ledger = ledger
         self._local_holds = local_holds
         self._now = now
-        self._totals: dict[str, tuple[float, int]] = {}
+        self._totals: dict[str, _Total] = {}
         self._seen: dict[str, tuple[float, int]] = {}
 
     def remember_held(self, asks: Sequence[CounterAsk], decision: Decision) -> None:
         """Keep what the counters said was held: for a moment it is the best that is known when they fall silent."""
-        if len(self._seen) > _MOST_COUNTERS_KEPT:
-            self._seen.clear()
         self._local_holds.drop_lapsed()
         now = self._now()
         for asked, figures in zip(asks, decision.figures, strict=True):
-            self._seen[asked.key] = (now, figures.held_micro_usd)
+            _keep(self._seen, asked.key, (now, figures.held_micro_usd))
 
     async def decide(
         self,
@@ -67,64 +80,96 @@ class DegradedGate:
         """
         policy = _strictest(ask, counters)
         metrics.DEGRADED.labels(policy).inc()
-        posted = await self._posted(ask, counters, patience_seconds) if policy == "ledger" else None
+        totals = await self._read_totals(ask, counters, patience_seconds) if policy == "ledger" else None
         self._local_holds.drop_lapsed()
         if self._local_holds.has(ask.tenant_id, ask.reservation_id):
             if is_repeat_refused:
                 raise id_reused()
             self._local_holds.release(ask.tenant_id, ask.reservation_id)
+        routes = ask.routes or (RouteAsk(ask.amount_micro_usd, ask.is_free, tuple(range(len(ask.counters)))),)
         standings = tuple(
-            self._standing(ask, index, counter, policy, None if posted is None else posted[index])
-            for index, counter in enumerate(counters)
+            [
+                self._standing(
+                    ask.counters[index],
+                    counter,
+                    policy,
+                    None if totals is None else totals[index],
+                    [route for route in routes if index in route.counters],
+                )
+                for index, counter in enumerate(counters)
+            ]
         )
-        is_allowed = not any(standing.reason and standing.enforces for standing in standings)
-        if is_allowed and ask.wants_hold:
-            keys = [asked.key for asked in ask.counters]
-            self._local_holds.place(ask.tenant_id, ask.reservation_id, keys, ask.least_micro_usd, ask.ttl_ms / 1000)
-        return DegradedDecision(is_allowed, standings)
+        allowed = [not any(_denies(standings[i], route) for i in route.counters) for route in routes]
+        passing = [route for route, is_allowed in zip(routes, allowed, strict=True) if is_allowed]
+        if passing and ask.wants_hold:
+            self._local_holds.place(ask.tenant_id, ask.reservation_id, _shares(ask, passing), ask.ttl_ms / 1000)
+        return DegradedDecision(
+            is_allowed=bool(passing),
+            standings=standings,
+            amount_micro_usd=max([route.least_micro_usd for route in passing], default=0),
+            routes=tuple(allowed) if ask.routes else (),
+        )
 
     def _standing(
-        self, ask: HoldAsk, index: int, counter: BudgetCounter, policy: OnUnavailable, posted: int | None
+        self,
+        asked: CounterAsk,
+        counter: BudgetCounter,
+        policy: OnUnavailable,
+        total: _Total | None,
+        routes: Sequence[RouteAsk],
     ) -> Standing:
-        asked = ask.counters[index]
+        posted = None if total is None else total.posted_micro_usd
+        limit = asked.limit_micro_usd
+        # A limit of 0 denies whatever was left before, and what was carried counts for as long as the budget says so.
+        if limit and total is not None and asked.kind == "with_carry":
+            limit = min(limit + total.carried_micro_usd, LARGEST_MICRO_USD)
         held = self._local_holds.held_micro_usd(asked.key) + self._remembered_held(asked.key)
+        standing = Standing(
+            counter=counter,
+            limit_micro_usd=limit,
+            posted_micro_usd=posted,
+            held_micro_usd=None if posted is None else held,
+            available_micro_usd=None if posted is None else limit - posted - held,
+            reason=None,
+            enforces=asked.enforces,
+        )
         reason: DenialCode | None = None
         if (policy == "deny" and counter.budget.on_unavailable == "deny") or (policy == "ledger" and posted is None):
             reason = "counters_unavailable"
-        elif posted is not None and _exceeds(ask, posted + held, asked.limit_micro_usd):
+        elif any(_exceeds(standing, route) for route in routes):
             reason = "budget_exceeded"
-        return Standing(
-            counter=counter,
-            limit_micro_usd=asked.limit_micro_usd,
-            posted_micro_usd=posted,
-            held_micro_usd=None if posted is None else held,
-            available_micro_usd=None if posted is None else asked.limit_micro_usd - posted - held,
-            reason=reason,
-            enforces=asked.enforces,
-        )
+        return msgspec.structs.replace(standing, reason=reason)
 
     def _remembered_held(self, key: str) -> int:
         seen_at, held = self._seen.get(key, (0.0, 0))
         return held if held and self._now() - seen_at < _HELD_REMEMBERED_SECONDS else 0
 
-    async def _posted(
+    async def _read_totals(
         self, ask: HoldAsk, counters: Sequence[BudgetCounter], patience_seconds: float
-    ) -> list[int] | None:
+    ) -> list[_Total] | None:
         """Return the committed totals; None when they cannot be read in time."""
         keys = [asked.key for asked in ask.counters]
         now = self._now()
-        wanted = [i for i, key in enumerate(keys) if self._totals.get(key, (-1.0, 0))[0] < now - _TOTALS_SECONDS]
+        totals = {key: self._totals.get(key, _NEVER) for key in keys}
+        wanted = [i for i, key in enumerate(keys) if totals[key].read_at < now - _TOTALS_SECONDS]
         if wanted:
             try:
                 async with patience(patience_seconds):
                     readings = await self._ledger.read([ref_of(counters[i]) for i in wanted])
             except (LedgerUnavailable, TimeoutError):
                 return None
-            if len(self._totals) > _MOST_COUNTERS_KEPT:
-                self._totals.clear()
             for i, reading in zip(wanted, readings, strict=True):
-                self._totals[keys[i]] = (now, posted_micro_usd(reading.state.enforced))
-        return [self._totals[key][1] for key in keys]
+                totals[keys[i]] = _Total(now, reading.posted_micro_usd, reading.carried_micro_usd)
+                _keep(self._totals, keys[i], totals[keys[i]])
+        return [totals[key] for key in keys]
+
+
+def _keep(kept: dict[str, T], key: str, value: T) -> None:
+    """Remember a value of a counter in place of the oldest, when there are too many."""
+    kept.pop(key, None)
+    while len(kept) >= _MOST_COUNTERS_KEPT:
+        del kept[next(iter(kept))]
+    kept[key] = value
 
 
 def id_reused() -> StateConflict:
@@ -139,6 +184,26 @@ def _strictest(ask: HoldAsk, counters: Sequence[BudgetCounter]) -> OnUnavailable
     return max(policies, key=_STRICTNESS.__getitem__, default="allow")
 
 
-def _exceeds(ask: HoldAsk, taken: int, limit: int) -> bool:
+def _denies(standing: Standing, route: RouteAsk) -> bool:
+    """Tell whether a counter stops a route; one that does not know what was spent stops all."""
+    if not standing.enforces:
+        return False
+    return standing.reason == "counters_unavailable" or _exceeds(standing, route)
+
+
+def _exceeds(standing: Standing, route: RouteAsk) -> bool:
     """The operator of every check; see lua/check_and_hold.lua."""
-    return limit == 0 or (not ask.is_free and taken + ask.least_micro_usd > limit)
+    if standing.available_micro_usd is None:
+        return False
+    is_too_much = not route.is_free and route.least_micro_usd > standing.available_micro_usd
+    return standing.limit_micro_usd == 0 or is_too_much
+
+
+def _shares(ask: HoldAsk, passing: Sequence[RouteAsk]) -> dict[str, int]:
+    """Return what each counter holds: the most of what the allowed routes through it may take."""
+    shares: dict[str, int] = {}
+    for route in passing:
+        for position in route.counters:
+            key = ask.counters[position].key
+            shares[key] = max(shares.get(key, 0), route.least_micro_usd)
+    return shares

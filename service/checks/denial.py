@@ -13,7 +13,7 @@ import msgspec
 
 from service.access.settings import TenantSettings
 from service.checks.answer import budget_standing, check_answer, format_micro_usd
-from service.checks.outcome import Denied, Explanation, Standing
+from service.checks.outcome import ClosedRoute, Denied, Explanation, Standing
 from service.checks.schemas import DeniedError
 
 _KEY_BLOCKED_STATUS = 403
@@ -56,6 +56,7 @@ def rate_limit_headers(explanation: Explanation, now: datetime) -> dict[str, str
         (left, standing)
         for standing in explanation.standings
         if standing.enforces
+        and not standing.is_aside
         and (left := standing.available_micro_usd) is not None
         and may_show_figures(standing, explanation.settings)
     ]
@@ -68,8 +69,7 @@ def rate_limit_headers(explanation: Explanation, now: datetime) -> dict[str, str
 def _status(denied: Denied, settings: TenantSettings) -> int:
     if denied.code == "key_blocked":
         return _KEY_BLOCKED_STATUS
-    is_passing = bool(denied.denied_by) and all(_is_passing(standing, denied) for standing in denied.denied_by)
-    return _TRY_AGAIN_STATUS if is_passing else settings.deny_status
+    return _TRY_AGAIN_STATUS if any(map(_opens_soon, denied.closed)) else settings.deny_status
 
 
 def _message(denied: Denied, settings: TenantSettings) -> str:
@@ -101,7 +101,7 @@ def _detail(denied: Denied, settings: TenantSettings) -> Any:
 def _summary(standing: Standing, settings: TenantSettings) -> Any:
     if may_show_figures(standing, settings):
         return budget_standing(standing)
-    return {"name": standing.counter.budget.name, "resets_at": standing.counter.window.end}
+    return {"name": standing.counter.budget.name, "resets_at": standing.resets_at}
 
 
 def may_show_figures(standing: Standing, settings: TenantSettings) -> bool:
@@ -118,43 +118,52 @@ def is_of_own_key(standing: Standing) -> bool:
 
 
 def _headers(denied: Denied, settings: TenantSettings, now: datetime) -> dict[str, str]:
-    exceeded = [standing for standing in denied.denied_by if standing.reason == "budget_exceeded"]
-    if not exceeded:
-        return {}
     headers = {}
-    waits = [_seconds_to_wait(standing, denied, now) for standing in exceeded]
-    known_waits = [wait for wait in waits if wait is not None]
-    if len(known_waits) == len(waits):
-        headers["retry-after"] = str(max(known_waits))
+    waits = [wait for route in denied.closed if (wait := _seconds_until_open(route, now)) is not None]
+    if waits:
+        headers["retry-after"] = str(min(waits))
+    exceeded = [standing for standing in denied.denied_by if standing.reason == "budget_exceeded"]
     shown = next((standing for standing in exceeded if may_show_figures(standing, settings)), None)
     if shown is not None and (shown_left := shown.available_micro_usd) is not None:
         headers |= _rate_limit(shown, max(shown_left, 0), now)
     return headers
 
 
-def _seconds_to_wait(standing: Standing, denied: Denied, now: datetime) -> int | None:
-    """Return 1 if only holds in flight are in the way, else the time to the end of the window; None = never."""
-    if _is_passing(standing, denied):
+def _opens_soon(route: ClosedRoute) -> bool:
+    """Tell whether the call could go this way if the calls under way ended now."""
+    return bool(route.denied_by) and all(_is_passing(standing, route) for standing in route.denied_by)
+
+
+def _seconds_until_open(route: ClosedRoute, now: datetime) -> int | None:
+    """Return when the last of the exhausted budgets in the way has room again; None = never, or none is exhausted."""
+    exceeded = [standing for standing in route.denied_by if standing.reason == "budget_exceeded"]
+    waits = [_seconds_to_wait(standing, route, now) for standing in exceeded]
+    known = [wait for wait in waits if wait is not None]
+    return max(known) if known and len(known) == len(waits) else None
+
+
+def _seconds_to_wait(standing: Standing, route: ClosedRoute, now: datetime) -> int | None:
+    """Return 1 if only holds in flight are in the way, else the time until it resets; None = never."""
+    if _is_passing(standing, route):
         return 1
-    end = standing.counter.window.end
+    end = standing.resets_at
     return None if end is None else max(ceil((end - now).total_seconds()), 1)
 
 
-def _is_passing(standing: Standing, denied: Denied) -> bool:
+def _is_passing(standing: Standing, route: ClosedRoute) -> bool:
     """Tell whether the call would fit if the calls under way ended now."""
     if standing.reason != "budget_exceeded" or not standing.limit_micro_usd:
         return False
-    amount = max(denied.explanation.appraisal.amount_micro_usd, 1)
-    return (standing.posted_micro_usd or 0) + amount <= standing.limit_micro_usd
+    return (standing.posted_micro_usd or 0) + max(route.amount_micro_usd, 1) <= standing.limit_micro_usd
 
 
 def _rate_limit(standing: Standing, left: int, now: datetime) -> dict[str, str]:
     """Return the fields of the IETF draft, in whole micro-USD."""
-    window = standing.counter.window
-    if window.end is None:
-        return {"ratelimit-policy": f'"budget";q={standing.limit_micro_usd}', "ratelimit": f'"budget";r={left}'}
-    length = ceil((window.end - window.start).total_seconds())
-    return {
-        "ratelimit-policy": f'"budget";q={standing.limit_micro_usd};w={length}',
-        "ratelimit": f'"budget";r={left};t={max(ceil((window.end - now).total_seconds()), 0)}',
-    }
+    window, resets_at = standing.window, standing.resets_at
+    policy, current = f'"budget";q={standing.limit_micro_usd}', f'"budget";r={left}'
+    if window.end is not None:
+        policy += f";w={ceil((window.end - window.start).total_seconds())}"
+    # Of a rolling budget known only when it denies: something falls out all the time.
+    if resets_at is not None:
+        current += f";t={max(ceil((resets_at - now).total_seconds()), 0)}"
+    return {"ratelimit-policy": policy, "ratelimit": current}

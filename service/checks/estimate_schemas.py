@@ -9,14 +9,14 @@ from service.checks.appraisal import affordable_output_tokens
 from service.checks.estimates import EstimatedCall
 from service.checks.request import CheckRequest
 from service.checks.schemas import CheckBody, EstimateLine, EstimateView, Known, check_request, checked_usd, decode_body
-from service.kit.money import format_amount
+from service.kit.money import AmountText, amount_decoder, format_amount
 from service.pricing.estimation import Prospect
 
 
 class EstimateBody(CheckBody, kw_only=True, forbid_unknown_fields=True):
     """One call, as a check takes it; nothing is held. `available_usd`: an amount to turn into output tokens."""
 
-    available_usd: Decimal | None = None
+    available_usd: AmountText | None = None
 
 
 class EstimateCandidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class EstimateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     max_affordable_output_tokens: int | None
 
 
-_decoder = msgspec.json.Decoder(EstimateBody)
+_decoder = amount_decoder(EstimateBody)
 
 
 def read_estimate(body: bytes) -> tuple[CheckRequest, Decimal | None]:
@@ -67,11 +67,11 @@ def read_estimate(body: bytes) -> tuple[CheckRequest, Decimal | None]:
 def estimate_answer(estimated: EstimatedCall, available_usd: Decimal | None) -> EstimateAnswer:
     """Return the wire shape."""
     appraisal = estimated.appraisal
-    affordable = None if available_usd is None else affordable_output_tokens(appraisal, available_usd)
+    affordable = None if available_usd is None else affordable_output_tokens(appraisal.candidates, available_usd)
     return EstimateAnswer(
         dimensions=known_dimensions(estimated.dimensions, appraisal.models),
         estimate=estimate_view(appraisal),
-        candidates=[_candidate(prospect, available_usd) for prospect in appraisal.candidates],
+        candidates=[_candidate(each.prospect, available_usd) for each in appraisal.candidates],
         max_affordable_output_tokens=affordable,
     )
 

@@ -7,6 +7,7 @@ import msgspec
 
 from service.access.tokens import Caller
 from service.checks.appraisal import Appraisal, appraise
+from service.checks.recent_use import RecentUseReader
 from service.checks.request import CheckRequest
 from service.config.service import ConfigStore
 from service.errors import Forbidden
@@ -15,6 +16,8 @@ from service.identity.dimensions import CompletedDimensions
 from service.identity.registry import KeyRegistry
 from service.kit.clock import utc_now
 from service.pricing.registry import PriceBooks
+
+_PATIENCE_SECONDS = 1.0
 
 
 class EstimatedCall(msgspec.Struct, frozen=True):
@@ -28,11 +31,17 @@ class EstimateService:
     """Appraises calls as checks do, by the prices and the rules of this instant."""
 
     def __init__(
-        self, configs: ConfigStore, keys: KeyRegistry, prices: PriceBooks, clock: Callable[[], datetime] = utc_now
+        self,
+        configs: ConfigStore,
+        keys: KeyRegistry,
+        prices: PriceBooks,
+        recent_use: RecentUseReader,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._configs = configs
         self._keys = keys
         self._prices = prices
+        self._recent_use = recent_use
         self._clock = clock
 
     async def estimate(self, caller: Caller, request: CheckRequest) -> EstimatedCall:
@@ -42,9 +51,10 @@ class EstimateService:
         dimensions = complete_dimensions(request.dimensions, known, caller.pinned)
         _check_scope(caller, dimensions)
         config = await self._configs.get(caller.tenant_id)
+        recent = await self._recent_use.find(request, config, patience_seconds=_PATIENCE_SECONDS)
         at = self._clock()
         book = self._prices.at(caller.tenant_id, at)
-        return EstimatedCall(dimensions, appraise(request, dimensions.values, config, book, at))
+        return EstimatedCall(dimensions, appraise(request, dimensions.values, config, book, at, recent))
 
 
 def _check_scope(caller: Caller, dimensions: CompletedDimensions) -> None:

@@ -10,8 +10,13 @@ from decimal import Decimal
 from typing import cast
 from uuid import UUID
 
+import msgspec
+
 from service.checks.hold import (
+    LARGEST_MICRO_USD,
+    CounterAsk,
     CounterFigures,
+    CounterKind,
     Decision,
     HoldAnswer,
     HoldAsk,
@@ -19,10 +24,11 @@ from service.checks.hold import (
     MissingCounters,
     Reservation,
     ReservationState,
+    RouteAsk,
     StaleConfig,
     StaleWindow,
 )
-from service.checks.keys import counter_key, fence_key, reservation_key, unix_text
+from service.checks.keys import ROLLING, counter_key, fence_key, reservation_key, unix_text
 from service.checks.lua_scripts import (
     CHECK_AND_HOLD,
     FIND_RESERVATIONS,
@@ -43,6 +49,8 @@ from service.kit.money import ZERO, from_micro_usd
 _PIPELINE_SHARE = 0.6
 _MOST_LOOKED_UP = 200
 
+_KIND_LETTERS: dict[CounterKind, str] = {"one_bucket": "1", "with_carry": "c", "rolling": "r"}
+
 
 class HoldStore:
     """Asks the counters. One instance per process.
@@ -60,7 +68,7 @@ class HoldStore:
     @property
     def is_reachable(self) -> bool:
         """Tell whether the counters answered lately; False means calls fail at once, but for probes."""
-        return not self._lane.breaker.is_open
+        return not self._lane.is_down
 
     async def close(self) -> None:
         """Finish what is under way and give the connection back."""
@@ -68,7 +76,7 @@ class HoldStore:
 
     async def check_and_hold(self, ask: HoldAsk) -> HoldAnswer:
         """Decide a request and place its hold. Raises CountersUnavailable."""
-        return answer_of(await self._lane.call(check_command(ask)))
+        return answer_of(ask, await self._lane.call(check_command(ask)))
 
     async def lower_fence(self, tenant_id: str, seen_version: int, version: int) -> None:
         """Take back a fence the database knows nothing of. Raises CountersUnavailable."""
@@ -107,19 +115,24 @@ class HoldStore:
             if requested_model is not None
         }
 
-    async def read_held(self, tenant_id: str, counters: Sequence[tuple[UUID, str, datetime]]) -> list[Decimal] | None:
-        """Return the held USD of counters (budget, subject, start of the window); None when nobody can be asked."""
+    async def read_held(
+        self, tenant_id: str, counters: Sequence[tuple[UUID, str, datetime | None]]
+    ) -> list[Decimal] | None:
+        """Return the held USD of counters (budget, subject, start of the window; None: rolling).
+
+        None when nobody can be asked.
+        """
         commands = []
         for budget_id, subject, start in counters:
-            bucket = unix_text(start)
+            window, bucket = (ROLLING, "") if start is None else (unix_text(start),) * 2
             commands.append(
-                script_command(RECOUNT, [counter_key(tenant_id, budget_id, subject, bucket)], [bucket, "0"])
+                script_command(RECOUNT, [counter_key(tenant_id, budget_id, subject, window)], [bucket, "0"])
             )
         try:
             replies = await self._lane.run(commands)
         except CountersUnavailable:
             return None
-        return [from_micro_usd(reply[4]) if reply else ZERO for reply in replies]
+        return [from_micro_usd(reply[1]) if reply else ZERO for reply in replies]
 
 
 def check_command(ask: HoldAsk) -> Command:
@@ -144,14 +157,26 @@ def check_command(ask: HoldAsk) -> Command:
         ask.valid_until_ms,
         "".join(["e" if counter.enforces else "s" for counter in counters]),
         ask.placed_by,
+        _kinds(counters),
+        " ".join([_route_text(route) for route in ask.routes]),
     ]
     for counter in counters:
-        command.append(f"p:{counter.bucket}")
+        command.append(counter.bucket if counter.kind == "rolling" else f"p:{counter.bucket}")
         command.append(counter.limit_micro_usd)
     return tuple(command)
 
 
-def answer_of(reply: Reply) -> HoldAnswer:
+def _kinds(counters: Sequence[CounterAsk]) -> str:
+    kinds = "".join([_KIND_LETTERS[counter.kind] for counter in counters])
+    return kinds if kinds.strip("1") else ""
+
+
+def _route_text(route: RouteAsk) -> str:
+    positions = ",".join([str(position + 1) for position in route.counters])
+    return f"{route.amount_micro_usd}:{'f' if route.is_free else '-'}:{route.name}:{positions}"
+
+
+def answer_of(ask: HoldAsk, reply: Reply) -> HoldAnswer:
     """Return what a reply of check_and_hold means."""
     match reply[0]:
         case b"ALLOW" | b"DENY" | b"REPLAY":
@@ -161,9 +186,8 @@ def answer_of(reply: Reply) -> HoldAnswer:
                 expires_at_ms=reply[1],
                 amount_micro_usd=reply[2],
                 lapsed_holds=reply[3],
-                figures=tuple(
-                    CounterFigures(reply[at], reply[at + 1], reply[at + 2] == 1) for at in range(4, len(reply), 3)
-                ),
+                figures=_figures(ask.counters, reply),
+                routes=tuple([bit == 1 for bit in reply[len(reply) - len(ask.routes) :]]),
             )
         case b"MISSING":
             return MissingCounters(tuple(position - 1 for position in reply[1:]))
@@ -175,6 +199,27 @@ def answer_of(reply: Reply) -> HoldAnswer:
             return IdReused()
         case _:
             raise AssertionError(f"check_and_hold answered {reply!r}")
+
+
+def _figures(counters: Sequence[CounterAsk], reply: Reply) -> tuple[CounterFigures, ...]:
+    figures = [
+        CounterFigures(reply[at], reply[at + 1], reply[at + 2] == 1, asked.limit_micro_usd)
+        for asked, at in zip(counters, range(4, 4 + 3 * len(counters), 3), strict=True)
+    ]
+    if not _kinds(counters):
+        return tuple(figures)
+    more = reply[4 + 3 * len(counters) :]
+    return tuple(
+        [
+            msgspec.structs.replace(
+                each,
+                limit_micro_usd=min(each.limit_micro_usd + more[2 * i], LARGEST_MICRO_USD),
+                carried_micro_usd=more[2 * i],
+                resets_at_ms=more[2 * i + 1] or None,
+            )
+            for i, each in enumerate(figures)
+        ]
+    )
 
 
 def _reservation(reservation_id: str, reply: Reply) -> Reservation | None:

@@ -5,20 +5,18 @@ What many checks want at one moment is one statement; after failures nobody wait
 
 from collections.abc import Sequence
 
-import msgspec
 import psycopg
 import structlog
 from psycopg_pool import PoolTimeout
 
 from service.checks.breaker import CircuitBreaker
+from service.checks.counter_reading import CounterReading
 from service.checks.keys import CounterRef
-from service.checks.queries import read_states
+from service.checks.queries import read_counters
 from service.db.pools import PostgresPool
 from service.kit.batching import MicroBatcher
 from service.kit.clock import monotonic
-from service.kit.money import ZERO
 from service.kit.patience import patience
-from service.ledger.posts import CounterState
 
 _log = structlog.get_logger(__name__)
 
@@ -30,13 +28,6 @@ _LONGEST_WITHOUT_LEDGER_SECONDS = 900.0
 
 class LedgerUnavailable(Exception):
     """The ledger did not answer, or not in time."""
-
-
-class CounterReading(msgspec.Struct, frozen=True):
-    """A counter's committed state and the epoch of the ledger it was read in; version 0 = nothing was posted yet."""
-
-    epoch: int
-    state: CounterState
 
 
 class LedgerReader:
@@ -70,16 +61,11 @@ class LedgerReader:
                 patience(_STATEMENT_SECONDS),
                 self._pool.connection(timeout=_STATEMENT_SECONDS) as connection,
             ):
-                epoch, states = await read_states(connection, dict.fromkeys(counters))
+                distinct = list(dict.fromkeys(counters))
+                readings = dict(zip(distinct, await read_counters(connection, distinct), strict=True))
         except (psycopg.Error, PoolTimeout, OSError, TimeoutError) as error:
             self._breaker.failed()
             _log.warning("ledger_not_read", counters=len(counters), error=type(error).__name__)
             raise LedgerUnavailable(type(error).__name__) from error
         self._breaker.succeeded()
-        return [CounterReading(epoch, states.get(counter) or _untouched(counter)) for counter in counters]
-
-
-def _untouched(counter: CounterRef) -> CounterState:
-    return CounterState(
-        budget_id=counter.budget_id, subject=counter.subject, bucket=counter.bucket, enforced=ZERO, version=0
-    )
+        return [readings[counter] for counter in counters]

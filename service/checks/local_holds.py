@@ -1,6 +1,6 @@
 """Holds a process places while the counters cannot be asked: in memory, lost with the process, ended by time. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
 import msgspec
@@ -9,8 +9,7 @@ _FEW = 64
 
 
 class _LocalHold(msgspec.Struct):
-    keys: tuple[str, ...]
-    amount_micro_usd: int
+    amounts: dict[str, int]
     expires_at: float
 
 
@@ -28,13 +27,13 @@ class LocalHolds:
         """Return what live holds take in a counter."""
         return self._held.get(key, 0)
 
-    def place(self, tenant_id: str, reservation_id: str, keys: Sequence[str], amount: int, ttl_seconds: float) -> None:
-        """Hold an amount (micro-USD) in counters; another hold under the same id gives way."""
+    def place(self, tenant_id: str, reservation_id: str, amounts: Mapping[str, int], ttl_seconds: float) -> None:
+        """Hold amounts (micro-USD), by counter key; another hold under the same id gives way."""
         self.release(tenant_id, reservation_id)
         name, expires_at = (tenant_id, reservation_id), self._now() + ttl_seconds
-        self._holds[name] = _LocalHold(tuple(keys), amount, expires_at)
+        self._holds[name] = _LocalHold(dict(amounts), expires_at)
         heappush(self._ends, (expires_at, name))
-        for key in keys:
+        for key, amount in amounts.items():
             self._held[key] = self._held.get(key, 0) + amount
 
     def has(self, tenant_id: str, reservation_id: str) -> bool:
@@ -47,8 +46,8 @@ class LocalHolds:
         hold = self._holds.pop((tenant_id, reservation_id), None)
         if hold is None:
             return False
-        for key in hold.keys:
-            left = self._held[key] - hold.amount_micro_usd
+        for key, amount in hold.amounts.items():
+            left = self._held[key] - amount
             if left > 0:
                 self._held[key] = left
             else:

@@ -30,13 +30,14 @@ def load_script(name: str) -> Script:
 
 CHECK_AND_HOLD = load_script("check_and_hold")
 PUBLISH_AND_SETTLE = load_script("publish_and_settle")
+SEED = load_script("seed")
 VOID = load_script("void")
 RENEW = load_script("renew")
 RECOUNT = load_script("recount")
 FORGET = load_script("forget")
 LOWER_FENCE = load_script("lower_fence")
 FIND_RESERVATIONS = load_script("find_reservations")
-SCRIPTS = (CHECK_AND_HOLD, PUBLISH_AND_SETTLE, VOID, RENEW, RECOUNT, FORGET, LOWER_FENCE, FIND_RESERVATIONS)
+SCRIPTS = (CHECK_AND_HOLD, PUBLISH_AND_SETTLE, SEED, VOID, RENEW, RECOUNT, FORGET, LOWER_FENCE, FIND_RESERVATIONS)
 
 
 def script_command(script: Script, keys: Sequence[str], arguments: Iterable[Argument]) -> Command:

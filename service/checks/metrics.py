@@ -17,7 +17,11 @@ CHECK_SECONDS = Histogram(
 HOLDS = Counter("tallygate_holds", "Holds by what became of them.", ["outcome"])
 HOLDS_OPEN = Gauge("tallygate_holds_open", "Holds in all counters at the last sweep.", multiprocess_mode="mostrecent")
 HOLDS_LAPSED = Counter("tallygate_holds_lapsed", "Holds dropped from a counter because nothing ended them in time.")
-OVERSHOOT = Counter("tallygate_overshoot_usd", "Actual cost above the amounts held for it, in USD.")
+OVERSHOOT = Counter(
+    "tallygate_overshoot_usd",
+    "Actual cost nothing was held for, in USD: above the hold, or of calls that went a route their check had denied.",
+    ["reason"],
+)
 PUBLISH_SECONDS = Histogram(
     "tallygate_publish_seconds",
     "Time to copy a committed batch to the counters.",
@@ -37,4 +41,6 @@ REPAIRS = Counter("tallygate_counter_repairs", "Counters the sweep corrected, by
 
 HOLDS_PLACED = HOLDS.labels("placed")
 HOLDS_VOIDED = HOLDS.labels("voided")
+OVERSHOOT_ABOVE_HOLD = OVERSHOOT.labels("above_hold")
+OVERSHOOT_ASTRAY = OVERSHOOT.labels("route_not_followed")
 CHECKS_ALLOWED = CHECKS.labels("allowed")

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Final
 
 from service.errors import InvalidInput
-from service.kit.money import AmountError, check_amount
+from service.kit.money import AmountError, parse_amount
 from service.pricing.units import CALL_SECONDS, OUTPUT_PIXELS, REQUESTS, UNIT_OF
 from service.pricing.worst_case import PROMPT_PARTS, Declared
 
@@ -16,7 +16,7 @@ UNITS: Final = frozenset(UNIT_OF) - {CALL_SECONDS, OUTPUT_PIXELS, REQUESTS}
 _MOST: Final = Decimal(10) ** 12
 
 
-def read_declared(quantities: Mapping[str, Decimal]) -> Declared:
+def read_declared(quantities: Mapping[str, str]) -> Declared:
     """Return units and parts of the prompt. Raises InvalidInput with the path of what cannot be taken."""
     units: list[tuple[str, Decimal]] = []
     parts: list[tuple[str, int]] = []
@@ -37,14 +37,15 @@ def read_declared(quantities: Mapping[str, Decimal]) -> Declared:
     )
 
 
-def read_duration(quantities: Mapping[str, Decimal]) -> Decimal | None:
-    """Return how long the call takes by the clock, in seconds; None when it is not said."""
-    return quantities.get(DURATION)
+def read_duration(quantities: Mapping[str, str]) -> Decimal | None:
+    """Return how long the call takes by the clock, in seconds; None when it is not said. Raises InvalidInput."""
+    duration = quantities.get(DURATION)
+    return None if duration is None else _checked(duration, f"quantities.{DURATION}")
 
 
-def _checked(quantity: Decimal, field: str) -> Decimal:
+def _checked(quantity: str, field: str) -> Decimal:
     try:
-        checked = check_amount(quantity)
+        checked = parse_amount(quantity)
     except AmountError as error:
         raise InvalidInput(f"Not a quantity: {error}.", field=field) from error
     if not 0 <= checked <= _MOST:

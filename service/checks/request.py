@@ -9,9 +9,18 @@ from service.identity.dimensions import Dimensions
 from service.pricing.worst_case import NOTHING_DECLARED, Declared
 
 
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One way a gateway may send a call: what it knows of deployment, model and provider; None = not known."""
+
+    deployment: str | None = None
+    served_model: str | None = None
+    provider: str | None = None
+
+
 class CheckRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One call about to be made. `estimated_cost_usd` replaces our estimate; `wants_hold` reserves it.
 
+    `routes`: what the gateway may choose among for the requested model; `served_models`: what a router may.
     `occasion` tells a call from all others under its id, where end clients choose the ids: it is nobody's repeat.
     """
 
@@ -29,6 +38,7 @@ class CheckRequest(msgspec.Struct, frozen=True, kw_only=True):
     service_tier: str | None
     estimated_cost_usd: Decimal | None
     served_models: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
     declared: Declared = NOTHING_DECLARED
     duration_seconds: Decimal | None = None
     image_size: str | None = None
@@ -40,6 +50,11 @@ class CheckRequest(msgspec.Struct, frozen=True, kw_only=True):
     inference_geography: str | None = None
     speed: str | None = None
     occasion: str = ""
+
+    @property
+    def names_ways(self) -> bool:
+        """Tell whether the caller says where the call may go, and so wants to hear of each way, if only of one."""
+        return bool(self.routes or self.fallback_models)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -60,6 +75,7 @@ def fingerprint_of(request: CheckRequest, pinned: dict[str, str]) -> str:
         request.service_tier,
         request.estimated_cost_usd,
         request.served_models,
+        request.routes,
         request.declared,
         request.duration_seconds,
         request.image_size,

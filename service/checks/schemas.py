@@ -16,15 +16,23 @@ from service.checks.hold import (
     ReservationState,
 )
 from service.checks.quantities import read_declared, read_duration
-from service.checks.request import CheckRequest
+from service.checks.request import CheckRequest, Route
 from service.errors import InvalidInput, MalformedBody
 from service.identity.dimensions import MAX_TAGS, Dimensions, clean_value
-from service.kit.money import AmountError, check_amount, format_amount, from_micro_usd
+from service.kit.money import (
+    AmountError,
+    AmountText,
+    amount_decoder,
+    format_amount,
+    from_micro_usd,
+    parse_amount,
+)
 from service.kit.text import bounded_text
 from service.pricing.worst_case import NOTHING_DECLARED
 
 MAX_TOKENS = 1_000_000_000_000
 MAX_ID_CHARACTERS = 256
+MAX_ROUTES = 8
 
 _Text = Annotated[str, Meta(max_length=4_096)]
 _Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
@@ -32,6 +40,7 @@ _Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 _Word = Annotated[str, Meta(max_length=100)]
 _Ttl = Annotated[int, Meta(ge=LEAST_TTL_SECONDS, le=MOST_TTL_SECONDS)]
 _AUTOMATIC_TAG = "User-Agent:"
+_NO_ROUTE = Route()
 
 
 class DimensionsBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -48,9 +57,18 @@ class DimensionsBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     tags: Annotated[list[_Text], Meta(max_length=1_000)] | None = None
 
 
+class RouteBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One way the gateway may send the call, as far as it knows it: at least one of the three."""
+
+    deployment: _Text | None = None
+    served_model: _Text | None = None
+    provider: _Text | None = None
+
+
 class CheckBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One call about to be made.
 
+    `routes`: the ways the gateway may choose among for `model`; the answer says which of them are allowed.
     `served_models`: what a router may choose among. `quantities`: what is used beside plain text, at most: units by
     their names (`output_images`, `input_audio_seconds`, `pages`, `queries`, `web_searches` …), parts of the prompt
     (`cache_write_5m_input_tokens`, `audio_input_tokens` …), `duration_seconds`. `data_residency` and what follows it
@@ -69,9 +87,10 @@ class CheckBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     input_tokens: _Tokens = 0
     max_output_tokens: _Tokens | None = None
     service_tier: _Word | None = None
-    estimated_cost_usd: Decimal | None = None
+    estimated_cost_usd: AmountText | None = None
     served_models: Annotated[list[_Text], Meta(max_length=20)] = []
-    quantities: Annotated[dict[str, Decimal], Meta(max_length=30)] = {}
+    routes: Annotated[list[RouteBody], Meta(max_length=MAX_ROUTES)] = []
+    quantities: Annotated[dict[str, AmountText], Meta(max_length=30)] = {}
     image_size: _Word | None = None
     image_quality: _Word | None = None
     video_resolution: _Word | None = None
@@ -151,8 +170,23 @@ class BudgetStanding(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
 
 
+class RouteStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """One way the call may go, and whether it may. `requested_fallback`: the fallback model it belongs to."""
+
+    deployment: str | None
+    served_model: str | None
+    provider: str | None
+    requested_fallback: str | None
+    allowed: bool
+    denied_by: list[UUID]
+
+
 class CheckAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision and how it came about. `code` says why a call is not allowed."""
+    """The decision and how it came about. `code` says why a call is not allowed.
+
+    `routes`: of a call that may go several ways, or for which the caller named routes or fallbacks, each way. It is
+    allowed if one of them is, and must keep to those.
+    """
 
     allowed: bool
     code: str | None
@@ -164,7 +198,7 @@ class CheckAnswer(msgspec.Struct, frozen=True, kw_only=True):
     max_affordable_output_tokens: int | None
     budgets: list[BudgetStanding]
     denied_by: list[UUID]
-    routes: list[msgspec.Raw] = []
+    routes: list[RouteStanding]
 
 
 class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,7 +224,7 @@ class DeniedError(msgspec.Struct, frozen=True, kw_only=True):
 
 _Body = TypeVar("_Body")
 
-_body_decoder = msgspec.json.Decoder(CheckBody)
+_body_decoder = amount_decoder(CheckBody)
 _renew_decoder = msgspec.json.Decoder(RenewBody)
 
 
@@ -247,6 +281,7 @@ def check_request(body: CheckBody) -> CheckRequest:
         service_tier=body.service_tier or None,
         estimated_cost_usd=checked_usd(body.estimated_cost_usd, "estimated_cost_usd"),
         served_models=tuple([bounded_text(name) for name in body.served_models if name]),
+        routes=_routes(body.routes) if body.routes else (),
         declared=read_declared(body.quantities) if body.quantities else NOTHING_DECLARED,
         duration_seconds=read_duration(body.quantities) if body.quantities else None,
         image_size=body.image_size or None,
@@ -258,6 +293,17 @@ def check_request(body: CheckBody) -> CheckRequest:
         inference_geography=body.inference_geography or None,
         speed=body.speed or None,
     )
+
+
+def _routes(bodies: list[RouteBody]) -> tuple[Route, ...]:
+    routes = [
+        Route(deployment=_text(body.deployment), served_model=_text(body.served_model), provider=_text(body.provider))
+        for body in bodies
+    ]
+    for index, route in enumerate(routes):
+        if route == _NO_ROUTE:
+            raise InvalidInput("A route names a deployment, a served model or a provider.", field=f"routes[{index}]")
+    return tuple(dict.fromkeys(routes))
 
 
 def _dimensions(body: DimensionsBody) -> Dimensions:
@@ -293,12 +339,12 @@ def _checked_id(value: str | None) -> str | None:
     return value
 
 
-def checked_usd(amount: Decimal | None, field: str) -> Decimal | None:
+def checked_usd(text: AmountText | None, field: str) -> Decimal | None:
     """Return an amount that is not negative. Raises InvalidInput with the field."""
-    if amount is None:
+    if text is None:
         return None
     try:
-        check_amount(amount)
+        amount = parse_amount(text)
     except AmountError as error:
         raise InvalidInput(f"Not an amount: {error}.", field=field) from error
     if amount < 0:

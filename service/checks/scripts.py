@@ -1,179 +1,217 @@
-"""The lane scripts travel on: many calls, one round trip, a deadline, a circuit breaker.
+"""The lane scripts travel on, to one server or to the primaries of a cluster. Every script may be sent again.
 
-Every script may be sent again: after a lost connection a call is repeated once.
+In a cluster each primary has a pipeline and a circuit breaker of its own: one that is away stops the tenants of its
+slots and nobody else. What is redirected is sent where it belongs; what meets a slot under way waits for its arrival.
 """
 
 import asyncio
-import math
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
 
-import hiredis
 import structlog
-from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.asyncio import Redis
+from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
-from service.checks.breaker import CircuitBreaker
-from service.checks.lua_scripts import SCRIPTS, Command, Reply
+from service.checks.lua_scripts import Command, Reply
+from service.checks.node_lane import Answer, CountersUnavailable, NodeLane, NothingDone
+from service.db.cluster import Address, ClusterClient, ClusterUnknown, redirection_of, slot_of
 from service.db.pools import RedisClient
-from service.kit.batching import MicroBatcher
-from service.kit.clock import monotonic
 from service.kit.patience import patience
+
+__all__ = ["CountersUnavailable", "NothingDone", "ScriptLane"]
 
 _log = structlog.get_logger(__name__)
 
-# A pipeline of more keeps Redis from everybody else for more than a few milliseconds, and gains nothing.
-_MOST_COMMANDS_AT_ONCE = 32
-
-# In C; the client's own packing, in Python, costs as much as all the rest of a check.
-_pack: Any = hiredis.pack_command  # typed as if it took one argument
-
-
-class CountersUnavailable(Exception):
-    """Redis did not answer, not in time, or not usefully."""
+_FIRST_PAUSE_SECONDS = 0.002
+_LONGEST_PAUSE_SECONDS = 0.05
+# Inside a script a key that has left already is refused in other words than outside of one.
+_LEFT_ALREADY = "access a non local key"
 
 
 class ScriptLane:
-    """Sends the commands of one kind of caller in pipelines, over a connection of its own, one pipeline at a time.
+    """Sends the commands of one kind of caller in pipelines, over connections of its own.
 
-    A caller puts its own deadline around `run` and may leave at any time; the pipeline's deadline is `timeout_ms`.
-    `keeps_order`: commands run in their order in a cluster too, one after the other.
+    A caller puts its own deadline around a call and may leave at any time; the pipeline's deadline is `timeout_ms`.
     """
 
-    def __init__(self, client: RedisClient, *, timeout_ms: float, keeps_order: bool = False) -> None:
-        self._client = client
-        self._keeps_order = keeps_order
-        self._batcher: MicroBatcher[Command, Reply | ResponseError] = MicroBatcher(
-            self._send, max_items=_MOST_COMMANDS_AT_ONCE, max_wait_ms=0
+    def __init__(self, client: RedisClient, *, timeout_ms: float) -> None:
+        self._lane: NodeLane | ClusterLane = (
+            NodeLane(client, timeout_ms=timeout_ms)
+            if isinstance(client, Redis)
+            else ClusterLane(client, timeout_ms=timeout_ms)
         )
-        self._timeout_seconds = timeout_ms / 1000
-        self._connection: Any = None
-        self._connecting: asyncio.Task[Any] | None = None
-        # One pipeline without an answer is enough: whoever is queued behind it has waited already.
-        self.breaker = CircuitBreaker(monotonic, failures_to_open=1, first_pause_seconds=0.05)
-        self._warm_up: asyncio.Task[None] | None = None
+
+    @property
+    def is_down(self) -> bool:
+        """Tell whether nobody has answered lately: calls fail at once, but for probes."""
+        return self._lane.is_down
 
     async def call(self, command: Command) -> Reply:
         """Return the reply to one command. Raises CountersUnavailable."""
-        reply = await self._batcher.submit(command)
-        if isinstance(reply, ResponseError):
-            raise _refused(reply) from reply
-        return reply
+        return _reply(await self._lane.call(command))
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
-        """Return the replies to commands. Raises CountersUnavailable, if one fails for all."""
-        replies = []
-        for reply in await self._batcher.submit_many(commands):
-            if isinstance(reply, ResponseError):
-                raise _refused(reply) from reply
-            replies.append(reply)
+        """Return the replies to commands. Raises CountersUnavailable, if one fails for all, when all have ended."""
+        return [_reply(answer) for answer in await self._lane.attempt(commands)]
+
+    async def attempt(self, commands: Sequence[Command]) -> list[Reply | CountersUnavailable]:
+        """Return for each command its reply, or why there is none."""
+        answers = await self._lane.attempt(commands)
+        return [_refused(answer) if isinstance(answer, ResponseError) else answer for answer in answers]
+
+    async def attempt_sequences(self, sequences: Sequence[Sequence[Command]]) -> list[list[Reply]]:
+        """Return the replies of each sequence, up to its first command without one.
+
+        The commands of a sequence run one after the other, and none after one that failed; sequences run at once.
+        """
+        return await asyncio.gather(*[self._attempt_in_order(each) for each in sequences])
+
+    async def _attempt_in_order(self, commands: Sequence[Command]) -> list[Reply]:
+        replies: list[Reply] = []
+        for command in commands:
+            (outcome,) = await self.attempt([command])
+            if isinstance(outcome, CountersUnavailable):
+                break
+            replies.append(outcome)
         return replies
 
     def start(self) -> None:
         """Connect and load the scripts, so that the first caller need not wait for it."""
-        self._warm_up = asyncio.create_task(self._load_scripts())
+        self._lane.start()
 
     async def close(self) -> None:
-        """Finish what is under way and give the connection back."""
+        """Finish what is under way and give the connections back."""
+        await self._lane.close()
+
+
+class ClusterLane:
+    """Node lanes to the primaries of a cluster, found by the keys of the commands."""
+
+    def __init__(self, client: ClusterClient, *, timeout_ms: float) -> None:
+        self._slots = client.slots
+        self._timeout_ms = timeout_ms
+        self._nodes: dict[Address, NodeLane] = {}
+        self._warm_up: asyncio.Task[None] | None = None
+
+    @property
+    def is_down(self) -> bool:
+        """Tell whether none of the primaries has answered lately."""
+        known = [self._nodes.get(address) for address in self._slots.known_primaries]
+        return bool(known) and all(node is not None and node.is_down for node in known)
+
+    async def call(self, command: Command) -> Answer:
+        """Return the answer to one command. Raises CountersUnavailable."""
+        return (await self._run_in_slot(_slot(command), [command]))[0]
+
+    async def attempt(self, commands: Sequence[Command]) -> list[Answer | CountersUnavailable]:
+        """Return for each command its answer, or why there is none; the slots of the commands are served at once."""
+        positions: dict[int, list[int]] = {}
+        for position, command in enumerate(commands):
+            positions.setdefault(_slot(command), []).append(position)
+        outcomes: dict[int, Answer | CountersUnavailable] = {}
+        parts = [self._attempt_in_slot(slot, [commands[each] for each in own]) for slot, own in positions.items()]
+        for own, part in zip(positions.values(), await asyncio.gather(*parts), strict=True):
+            outcomes.update(zip(own, part, strict=True))
+        return [outcomes[position] for position in range(len(commands))]
+
+    def start(self) -> None:
+        """Find the primaries, connect and load the scripts."""
+        self._warm_up = asyncio.create_task(self._start_nodes())
+
+    async def close(self) -> None:
+        """Finish what is under way and give the connections back."""
         if self._warm_up is not None:
             await self._warm_up
-        await self._batcher.close()
-        if self._connecting is not None:
-            self._connecting.cancel()
-            with suppress(RedisError, OSError, asyncio.CancelledError):
-                self._connection = await self._connecting
-        await self._hang_up()
+        await asyncio.gather(*[node.close() for node in self._nodes.values()])
 
-    async def _load_scripts(self) -> None:
-        with suppress(CountersUnavailable):
-            await self.run([("SCRIPT", "LOAD", script.text) for script in SCRIPTS])
+    async def _start_nodes(self) -> None:
+        for address in await self._slots.primaries():
+            self._node(address).start()
 
-    async def _send(self, commands: list[Command]) -> list[Reply | ResponseError]:
-        if not self.breaker.admits():
-            raise CountersUnavailable("the circuit breaker is open")
+    def _node(self, address: Address) -> NodeLane:
+        if address not in self._nodes:
+            self._nodes[address] = NodeLane(self._slots.client_of(address), timeout_ms=self._timeout_ms)
+        return self._nodes[address]
+
+    async def _attempt_in_slot(self, slot: int, commands: Sequence[Command]) -> list[Answer | CountersUnavailable]:
         try:
-            async with patience(self._timeout_seconds):
-                replies = await self._send_known(commands)
-            demoted = next((reply for reply in replies if isinstance(reply, ReadOnlyError)), None)
-            if demoted is not None:
-                raise demoted  # noqa: TRY301 — it stays so on this connection; the next one finds the new primary
-        except (RedisError, OSError, TimeoutError) as error:
-            await self._hang_up()
-            self.breaker.failed()
-            _log.warning("counters_unavailable", error=type(error).__name__)
-            raise CountersUnavailable(type(error).__name__) from error
-        except BaseException:
-            await self._hang_up()
-            raise
-        self.breaker.succeeded()
-        return replies
+            return list(await self._run_in_slot(slot, commands))
+        except CountersUnavailable as error:
+            return [error] * len(commands)
 
-    async def _send_known(self, commands: Sequence[Command]) -> list[Reply | ResponseError]:
-        """Send the commands; from the first of a script Redis does not know yet once more, after loading them all."""
-        replies = await self._exchange(commands)
-        unknown = next((i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)), None)
-        if unknown is not None:
-            await self._exchange([("SCRIPT", "LOAD", script.text) for script in SCRIPTS])
-            replies[unknown:] = await self._exchange(commands[unknown:])
-        return replies
-
-    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        if isinstance(self._client, RedisCluster):
-            return await self._exchange_in_cluster(self._client, commands)
-        try:
-            return await self._exchange_once(self._client, commands)
-        except (RedisConnectionError, OSError):
-            # Most often a connection that was closed while nobody used it.
-            await self._hang_up()
-            return await self._exchange_once(self._client, commands)
-
-    async def _exchange_once(self, client: Redis, commands: Sequence[Command]) -> list[Any]:
-        """Write all commands at once and read as many replies. The client's own pipeline costs three times the time."""
-        connection = self._connection or await self._connect(client)
-        await connection.send_packed_command(b"".join([_pack(command) for command in commands]), check_health=False)
-        replies = []
-        for _ in commands:
+    async def _run_in_slot(self, slot: int, commands: Sequence[Command]) -> list[Answer]:
+        """Run commands of one slot at its primary, wherever that is by now."""
+        answers = await self._send(slot, commands)
+        astray = [position for position, answer in enumerate(answers) if _is_astray(answer)]
+        if astray:
             try:
-                replies.append(await connection.read_response(timeout=math.inf))
-            except ResponseError as error:
-                replies.append(error)
-        return replies
+                async with patience(self._timeout_ms / 1000):
+                    await self._send_after(slot, commands, answers, astray)
+            except TimeoutError:
+                raise CountersUnavailable("the slot is on its way to another node") from None
+        return answers
 
-    async def _connect(self, client: Redis) -> Any:
-        """Return a connection. Connecting takes several round trips: it goes on when a deadline ends the wait."""
-        if self._connecting is None:
-            pool: Any = client.connection_pool
-            self._connecting = asyncio.create_task(pool.get_connection())
-        connecting = self._connecting
-        await asyncio.wait([connecting])
-        self._connecting = None
-        self._connection = connecting.result()
-        return self._connection
+    async def _send(self, slot: int, commands: Sequence[Command]) -> list[Answer]:
+        try:
+            return await self._run_at(await self._slots.primary_of(slot), commands)
+        except ClusterUnknown as error:
+            raise CountersUnavailable(str(error)) from error
+        except CountersUnavailable:
+            # A replica may have taken over.
+            self._slots.note_doubt()
+            raise
 
-    async def _exchange_in_cluster(self, client: RedisCluster, commands: Sequence[Command]) -> list[Any]:
-        """A cluster's pipeline refuses EVALSHA; single commands are routed, redirected and repeated by the client."""
-        if commands and commands[0][0] == "SCRIPT":
-            await asyncio.gather(*[client.script_load(script.text) for script in SCRIPTS])
-            return []
-        if self._keeps_order:
-            return [await _reply(client, command) for command in commands]
-        return list(await asyncio.gather(*[_reply(client, command) for command in commands]))
+    async def _run_at(self, address: Address, commands: Sequence[Command]) -> list[Answer]:
+        """Run commands at one node; where it sends them is told in full."""
+        answers = await self._node(address).run(commands)
+        for answer in answers:
+            if isinstance(answer, AskError):
+                answer.host = redirection_of(answer, address).host
+        return answers
 
-    async def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            assert isinstance(self._client, Redis)
-            await connection.disconnect(nowait=True)
-            await self._client.connection_pool.release(connection)
+    async def _send_after(
+        self, slot: int, commands: Sequence[Command], answers: list[Answer], astray: list[int]
+    ) -> None:
+        """Send what went astray where it belongs, until all of it was answered there."""
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while astray:
+            for position in list(astray):
+                answers[position] = await self._redirect(slot, commands[position], answers[position], pause_seconds)
+                if not _is_astray(answers[position]):
+                    astray.remove(position)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+    async def _redirect(self, slot: int, command: Command, refusal: Answer, pause_seconds: float) -> Answer:
+        match refusal:
+            case MovedError():
+                self._slots.note_moved(slot, Address(refusal.host, refusal.port))
+            case AskError():
+                # Of a slot under way, for this once: what the source does not have any more the target may have.
+                return (await self._run_at(Address(refusal.host, refusal.port), [("ASKING",), command]))[1]
+            case _:
+                if isinstance(refusal, ClusterDownError):
+                    self._slots.note_doubt()
+                await asyncio.sleep(pause_seconds)
+        return (await self._send(slot, [command]))[0]
 
 
-async def _reply(client: RedisCluster, command: Command) -> Any:
-    try:
-        return await client.execute_command(*command)
-    except ResponseError as error:
-        return error
+def _slot(command: Command) -> int:
+    """Return the slot of a script's first key; all its keys are of one tenant."""
+    return slot_of(str(command[3]))
+
+
+def _is_astray(answer: Answer) -> bool:
+    """Tell whether a command was not run because its slot is not, or not wholly, where it was sent."""
+    return isinstance(answer, ResponseError) and (
+        isinstance(answer, AskError | TryAgainError | ClusterDownError) or _LEFT_ALREADY in str(answer)
+    )
+
+
+def _reply(answer: Answer | CountersUnavailable) -> Reply:
+    if isinstance(answer, CountersUnavailable):
+        raise answer
+    if isinstance(answer, ResponseError):
+        raise _refused(answer) from answer
+    return answer
 
 
 def _refused(error: ResponseError) -> CountersUnavailable:

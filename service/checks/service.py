@@ -4,7 +4,6 @@ Guarantees: the decision is made by the newest configuration any replica has dec
 by the counters or, when they cannot be asked in time, by the policy of the budgets (`degraded`).
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
@@ -14,14 +13,17 @@ from service.access.tokens import Caller
 from service.checks import metrics
 from service.checks.attempt import Asked, Attempt, prepare_attempt
 from service.checks.degraded import DegradedGate, id_reused
-from service.checks.freshness import CounterSeeder, ref_of
-from service.checks.hold import Decision, HoldAsk, IdReused, MissingCounters, Reservation, StaleConfig, StaleWindow
+from service.checks.doubtful_holds import DoubtfulHolds
+from service.checks.freshness import CounterSeeder
+from service.checks.hold import Decision, IdReused, MissingCounters, Reservation, StaleConfig, StaleWindow
 from service.checks.hold_store import HoldStore
 from service.checks.ledger_reader import LedgerReader, LedgerUnavailable
 from service.checks.local_holds import LocalHolds
-from service.checks.outcome import Allowed, Outcome
+from service.checks.outcome import Allowed, Hold, Outcome
+from service.checks.recent_use import RecentUseReader
 from service.checks.request import CheckRequest, fingerprint_of
-from service.checks.scripts import CountersUnavailable
+from service.checks.routes import NOTHING_SEEN, RecentUse
+from service.checks.scripts import CountersUnavailable, NothingDone
 from service.checks.verdict import find_refusal, verdict, verdict_by_policy
 from service.config.service import ConfigStore
 from service.config.snapshot import TenantConfig
@@ -34,14 +36,14 @@ from service.kit.ids import new_id_text
 from service.kit.patience import patience
 from service.pricing.registry import PriceBooks
 
-# Shares of the deadline: for looking up the key, for seeding or reloading, and up to the ledger's answer in the
-# counters' place.
+# Shares of the deadline: for looking up the key, for what calls of the model did lately, for seeding or reloading, and
+# up to the ledger's answer in the counters' place.
 _KEY_SHARE = 0.3
+_RECENT_SHARE = 0.2
 _SEEDING_SHARE = 0.4
 _LEDGER_SHARE = 0.9
 # Each is one round trip: seed what is missing, reload the configuration, move to another window; some of them twice.
 _MOST_ROUNDS = 6
-_MOST_LOOSE_ENDS = 1_000
 
 
 class CheckService:
@@ -56,6 +58,7 @@ class CheckService:
         holds: HoldStore,
         seeder: CounterSeeder,
         ledger: LedgerReader,
+        recent_use: RecentUseReader,
         local_holds: LocalHolds,
         deadline_ms: float,
         clock: Callable[[], datetime] = utc_now,
@@ -66,11 +69,12 @@ class CheckService:
         self._holds = holds
         self._seeder = seeder
         self._ledger = ledger
+        self._recent_use = recent_use
         self._local_holds = local_holds
         self._degraded = DegradedGate(ledger, local_holds, monotonic)
         self._deadline_seconds = deadline_ms / 1000
         self._clock = clock
-        self._loose_ends: set[asyncio.Task[None]] = set()
+        self._doubtful = DoubtfulHolds(holds)
 
     async def check(self, caller: Caller, request: CheckRequest) -> Outcome:
         """Decide one call, and hold its amount if asked to.
@@ -82,9 +86,8 @@ class CheckService:
         try:
             outcome = find_refusal(attempt) or await self._decide(attempt)
         except (CountersUnavailable, LedgerUnavailable) as error:
-            outcome = await self._decide_by_policy(
-                attempt, started, may_be_held=isinstance(error.__cause__, TimeoutError)
-            )
+            is_in_doubt = isinstance(error, CountersUnavailable) and not isinstance(error, NothingDone)
+            outcome = await self._decide_by_policy(attempt, started, is_in_doubt=is_in_doubt)
         (metrics.CHECKS_ALLOWED if isinstance(outcome, Allowed) else metrics.CHECKS.labels(outcome.code)).inc()
         metrics.CHECK_SECONDS.observe(monotonic() - started)
         return outcome
@@ -109,20 +112,25 @@ class CheckService:
 
     async def close(self) -> None:
         """Finish what was left to do beside the answers."""
-        if self._loose_ends:
-            await asyncio.wait(self._loose_ends)
+        await self._doubtful.close()
 
     async def _prepare(self, caller: Caller, request: CheckRequest) -> Attempt:
         known = await self._find_key(caller, request)
+        config = self._configs.find(caller.tenant_id) or await self._get_config(caller.tenant_id)
         asked = Asked(
             request,
             complete_dimensions(request.dimensions, known, caller.pinned),
             request.request_id or new_id_text(),
             fingerprint_of(request, caller.pinned) if request.wants_hold else "",
             new_id_text() if request.wants_hold else "",
+            await self._find_recent_use(request, config),
         )
-        config = self._configs.find(caller.tenant_id) or await self._get_config(caller.tenant_id)
         return self._put(asked, config, self._clock())
+
+    async def _find_recent_use(self, request: CheckRequest, config: TenantConfig) -> RecentUse:
+        if request.max_output_tokens is not None and not config.budgets.route_dimensions:
+            return NOTHING_SEEN
+        return await self._recent_use.find(request, config, patience_seconds=self._deadline_seconds * _RECENT_SHARE)
 
     async def _get_config(self, tenant_id: str) -> TenantConfig:
         """Return the configuration of a tenant this process meets for the first time. Raises Unavailable."""
@@ -164,7 +172,7 @@ class CheckService:
                     attempt = self._put(attempt.asked, attempt.config, from_unix_ms(now_ms))
                 case IdReused():
                     raise id_reused()
-        raise CountersUnavailable("the question went out of date again and again")
+        raise NothingDone("the question went out of date again and again")
 
     def _conclude(self, attempt: Attempt, decision: Decision) -> Outcome:
         for asked, counter in zip(attempt.ask.counters, attempt.counters, strict=False):
@@ -178,7 +186,7 @@ class CheckService:
 
     async def _seed(self, attempt: Attempt, positions: tuple[int, ...]) -> Attempt:
         """Copy missing counters from the ledger; when that is down, go on with the copies there are."""
-        missing = [ref_of(attempt.counters[position]) for position in positions]
+        missing = [attempt.counters[position] for position in positions]
         try:
             async with patience(self._deadline_seconds * _SEEDING_SHARE):
                 await self._seeder.seed(missing)
@@ -194,38 +202,27 @@ class CheckService:
             async with patience(self._deadline_seconds * _SEEDING_SHARE):
                 config = await self._configs.reload(attempt.config.tenant_id)
         except (Unavailable, TimeoutError) as error:
-            raise CountersUnavailable("the counters know a newer configuration than can be read") from error
+            raise NothingDone("the counters know a newer configuration than can be read") from error
         if config.version < version:
             # The database was restored to an earlier state: it is the truth.
             await self._holds.lower_fence(config.tenant_id, version, config.version)
-        return self._put(attempt.asked, config, attempt.at)
+        recent = await self._find_recent_use(attempt.asked.request, config)
+        return self._put(msgspec.structs.replace(attempt.asked, recent=recent), config, attempt.at)
 
-    async def _decide_by_policy(self, attempt: Attempt, started: float, *, may_be_held: bool) -> Outcome:
+    async def _decide_by_policy(self, attempt: Attempt, started: float, *, is_in_doubt: bool) -> Outcome:
         left_seconds = self._deadline_seconds * _LEDGER_SHARE - (monotonic() - started)
         counters = attempt.counters[: len(attempt.ask.counters)]
         decision = await self._degraded.decide(
             attempt.ask, counters, patience_seconds=left_seconds, is_repeat_refused=bool(attempt.asked.request.occasion)
         )
-        held_until = None
+        hold = None
         if decision.is_allowed and attempt.ask.wants_hold:
-            held_until = self._clock() + timedelta(milliseconds=attempt.ask.ttl_ms)
-        outcome = verdict_by_policy(attempt, decision.standings, held_until, is_allowed=decision.is_allowed)
-        if may_be_held and attempt.ask.wants_hold and not isinstance(outcome, Allowed):
-            self._void_later(attempt)
+            ends_at = self._clock() + timedelta(milliseconds=attempt.ask.ttl_ms)
+            hold = Hold(attempt.asked.reservation_id, decision.amount_micro_usd, ends_at)
+        outcome = verdict_by_policy(attempt, decision.standings, hold, decision.routes, is_allowed=decision.is_allowed)
+        if is_in_doubt and attempt.ask.wants_hold and not isinstance(outcome, Allowed):
+            self._doubtful.take_back(attempt.ask)
         return outcome
-
-    def _void_later(self, attempt: Attempt) -> None:
-        """Free what may have been held by a call that came back too late for its denied check."""
-        if len(self._loose_ends) < _MOST_LOOSE_ENDS:
-            task = asyncio.create_task(self._void_quietly(attempt.ask))
-            self._loose_ends.add(task)
-            task.add_done_callback(self._loose_ends.discard)
-
-    async def _void_quietly(self, ask: HoldAsk) -> None:
-        try:
-            await self._holds.void(ask.tenant_id, ask.reservation_id, placed_by=ask.placed_by)
-        except CountersUnavailable:
-            return  # it ends by its time
 
 
 def _going_on_without_ledger(attempt: Attempt) -> Attempt:

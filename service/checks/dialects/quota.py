@@ -110,11 +110,11 @@ def _is_shown(standing: Standing, explanation: Explanation) -> bool:
 
 
 def _quota_budget(standing: Standing, explanation: Explanation) -> QuotaBudget:
-    window, is_own = standing.counter.window, is_of_own_key(standing)
+    window, is_own = standing.window, is_of_own_key(standing)
     shown = QuotaBudget(
         name=standing.counter.budget.name,
         is_own=is_own,
-        resets_at=window.end,
+        resets_at=standing.resets_at,
         window=WindowView(window.start, window.end),
     )
     if not is_own and not may_show_figures(standing, explanation.settings):

@@ -10,5 +10,5 @@ local known = call('HMGET', KEYS[1], 'e:' .. bucket, 'v:' .. bucket)
 if known[1] ~= ARGV[2] or known[2] ~= ARGV[3] then
     return 0
 end
-call('HDEL', KEYS[1], 'f', 'p:' .. bucket, 'v:' .. bucket, 'e:' .. bucket)
+call('HDEL', KEYS[1], 'f', 'so', 'sp', 'p:' .. bucket, 'v:' .. bucket, 'e:' .. bucket)
 return 1

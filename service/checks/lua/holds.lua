@@ -2,17 +2,26 @@
 --
 -- Keys of a tenant, all with its hash tag (one slot, so scripts may derive names from names):
 --   {t}:cv                                       configuration fence: the newest config_version
---   {t}:c:<budget>:<subject digest>:<window>     a counter: one budget, one subject, one window. Hash:
---       p:<bucket> v:<bucket> e:<bucket>         posted micro-USD (rounded up), version, epoch: the ledger's copy
---       f                                        fresh_until, ms: seeded, and may be trusted until then
+--   {t}:c:<budget>:<subject digest>:<window>     a counter: one budget, one subject, one window; of a rolling budget
+--                                                one for ever, its <window> is 'rolling'. Hash:
+--       p:<bucket> v:<bucket> e:<bucket>         posted micro-USD (rounded up), version, epoch: the ledger's copy; one
+--                                                bucket, or those of a rolling counter, where a missing one is 0
+--       f t                                      fresh_until, ms: seeded, and may be trusted until then; seeded at, ms
 --       s                                        the subject's text, for the sweep
+--       k                                        micro-USD carried into the window, once that is fixed
+--       o w                                      rolling: the first bucket it was seeded with; the seconds it counts
+--       so sp                                    rolling: `sp` is the sum of all p:<bucket> from bucket `so` on,
+--                                                always; `so` is never before `o`. Both are missing while nobody has
+--                                                added up since a bucket was dropped, and above LARGEST
 --       h                                        held micro-USD = the sum of :z, always
 --       d                                        no hold is due before, ms (a lower bound of the scores of :z)
 --   {t}:c:…:z                                    its holds: sorted set of '<micro-USD>:<placed at>:<reservation id>' by
 --                                                expiry in ms; a hold of nothing is not in it
 --   {t}:r:<reservation id>                       a reservation. Hash: st live|settled|voided|expired, fp fingerprint,
 --       at placed, by whom, ex expiry (ms), am amount, co consumed, rm requested model, cs its counters (keys, by
---       spaces), lo what is left in each of them once something was consumed, c:<charge id> charges applied
+--       spaces), lo what is left in each of them once something was consumed or where they hold different amounts (am
+--       is the largest), ro '<name>:<1|0>' by spaces: which of several routes were allowed, av the counters (as charges
+--       name them) that only denied ones go through, c:<charge id> charges applied
 --
 -- Limits are not kept here: they travel with the call, and the fence lets no older configuration decide after a newer.
 -- All amounts are integers below 2^53, in which Lua is exact; a number joined to text by `..` would keep 14 digits, so
@@ -21,6 +30,7 @@
 
 local call = redis.call
 local LARGEST = 9000000000000000          -- micro-USD: nine billion dollars
+local FRESH_MS = 90000                    -- how long a copy is trusted after it was seeded or published
 local KEPT_MS = 93600000                  -- a used counter lives 26 h from its last seeding: longer than any hold in it
 local REMEMBERED_MS = 600000              -- an ended reservation still answers, and knows its charges, for ten minutes
 local DUE_AT_ONCE = 100
@@ -42,6 +52,11 @@ local function words(text)
     return list
 end
 
+-- What charges call a counter: '<budget>:<subject digest>'.
+local function counter_name(key)
+    return string.match(key, '}:c:([^:]+:[^:]+):')
+end
+
 -- Change held; should the counter itself be gone, leave nothing behind.
 local function add_held(counter, micro_usd)
     if micro_usd ~= 0 and call('HINCRBY', counter, 'h', as_text(micro_usd)) < 0 then
@@ -53,22 +68,30 @@ local function add_held(counter, micro_usd)
     end
 end
 
--- What the fields 'st', 'at', 'ex', 'am', 'co', 'cs', 'lo' say; nil when there is no reservation.
+-- What the fields 'st', 'at', 'ex', 'am', 'co', 'cs', 'lo', 'av' say; nil when there is no reservation.
 local function read_reservation(key, id, extra_field)
-    local known = call('HMGET', key, 'st', 'at', 'ex', 'am', 'co', 'cs', 'lo', extra_field)
+    local known = call('HMGET', key, 'st', 'at', 'ex', 'am', 'co', 'cs', 'lo', 'av', extra_field)
     if not known[1] then
         return nil
     end
     return {
         id = id, state = known[1], at = known[2], expires = tonumber(known[3]), amount = tonumber(known[4]),
         amount_text = known[4], consumed = tonumber(known[5]), counters = words(known[6]), left = words(known[7]),
-        extra = known[8],
+        avoided = words(known[8]), extra = known[9],
     }
 end
 
 -- The member of counter `i` of a reservation.
 local function hold_member(reservation, i)
     return (reservation.left[i] or reservation.amount_text) .. ':' .. reservation.at .. ':' .. reservation.id
+end
+
+-- Ask for the keys of counters before the first write. In a cluster a slot may be on its way, key by key: a key that has
+-- left, or never was, is refused in the middle of a script, whose earlier writes would stay.
+local function reach(counters)
+    for _, counter in ipairs(counters) do
+        call('EXISTS', counter, counter .. ':z')
+    end
 end
 
 -- Take what a reservation still holds out of all its counters; a second time changes nothing.

@@ -3,42 +3,71 @@
 -- (epoch, version) is newer, a charge only once.
 --
 -- KEYS  counters, then one reservation per settlement
--- ARGV  1 number of counters   2 epoch   3 '1' when seeding: the states were just read from the ledger, for a check
---       then per counter: bucket, posted in micro-USD (rounded up), version, subject
+-- ARGV  1 number of counters   2 epoch
+--       then per counter: bucket, posted in micro-USD (rounded up), version
 --       then per settlement: reservation id, charge id, amount in micro-USD (rounded down), '1' when final,
 --           '1' when the call failed, the charge's counters as '<budget>:<subject digest>' separated by spaces
 -- Answer {states applied, holds lowered, holds settled, settlements after the end of their hold, settlements seen
---         before, settlements without a reservation, overshoot in micro-USD}
+--         before, settlements without a reservation, micro-USD above holds, micro-USD of calls that went denied routes}
+--
+-- A counter of one bucket is fresh when that is, as long as it was seeded lately: what was carried in, and a longer
+-- life, come by seeding only. Of a rolling one the other buckets may be old, so only seeding makes it fresh.
 
-local FRESH_MS = 90000
 local UNUSED_MS = 300000                  -- life of a counter no check has asked for: it only outlives a seeding's read
 local AFTER_FAILURE_MS = 60000            -- a retry of the gateway follows at once, or never
+local SEEDED_MS = 600000                  -- publishing keeps a counter fresh for so long after it was seeded
+local MOST_FIELDS = 1000                  -- of a rolling counter nobody seeds any more, before old buckets are dropped
 
 local now = server_time_ms()
 local counter_count = tonumber(ARGV[1])
 local epoch = tonumber(ARGV[2])
-local is_seeding = ARGV[3] == '1'
-local fresh_until, kept_until = as_text(now + FRESH_MS), as_text(now + KEPT_MS)
+local fresh_until = as_text(now + FRESH_MS)
 
-local applied, lowered, settled, late, repeated, unknown, overshoot = 0, 0, 0, 0, 0, 0, 0
+local applied, lowered, settled, late, repeated, unknown, overshoot, astray = 0, 0, 0, 0, 0, 0, 0, 0
+
+-- Drop the buckets of a rolling counter that are counted no more, and were not a minute ago.
+local function drop_old_buckets(key)
+    local span = tonumber(call('HGET', key, 'w'))
+    if not span then
+        return
+    end
+    call('HDEL', key, 'so', 'sp')
+    for _, field in ipairs(call('HKEYS', key)) do
+        local bucket = string.match(field, '^p:(%d+)$')
+        if bucket and (tonumber(bucket) + span + 60) * 1000 < now then
+            call('HDEL', key, field, 'v:' .. bucket, 'e:' .. bucket)
+        end
+    end
+end
+
+-- Add to the sum of a rolling counter, if it is known and the bucket is part of it.
+local function add_posted(key, bucket, micro_usd, oldest)
+    if oldest and tonumber(bucket) >= tonumber(oldest) and micro_usd ~= 0
+        and call('HINCRBY', key, 'sp', as_text(micro_usd)) > LARGEST then
+        call('HDEL', key, 'so', 'sp')
+    end
+end
 
 for i = 1, counter_count do
     local key = KEYS[i]
-    local bucket, posted, version, subject = ARGV[4 * i], ARGV[4 * i + 1], ARGV[4 * i + 2], ARGV[4 * i + 3]
-    local known = call('HMGET', key, 'e:' .. bucket, 'v:' .. bucket, 'f')
+    local bucket, posted, version = ARGV[3 * i], ARGV[3 * i + 1], ARGV[3 * i + 2]
+    local known = call('HMGET', key, 'e:' .. bucket, 'v:' .. bucket, 'f', 't', 'so', 'p:' .. bucket)
     local known_epoch = tonumber(known[1] or -1)
-    local is_new = not known[1] and not known[3]
     if epoch > known_epoch or (epoch == known_epoch and tonumber(version) > tonumber(known[2])) then
         call('HSET', key, 'p:' .. bucket, posted, 'v:' .. bucket, version, 'e:' .. bucket, ARGV[2])
         applied = applied + 1
-        if known[3] then
-            call('HSET', key, 'f', fresh_until)
+        if string.sub(key, -8) ~= ':rolling' then
+            if known[3] and known[4] and tonumber(known[4]) + SEEDED_MS > now then
+                call('HSET', key, 'f', fresh_until)
+            end
+        else
+            add_posted(key, bucket, posted - (known[6] or 0), known[5])
+            if known[3] and not known[1] and call('HLEN', key) > MOST_FIELDS then
+                drop_old_buckets(key)
+            end
         end
     end
-    if is_seeding then
-        call('HSET', key, 'f', fresh_until, 's', subject)
-        keep(key, kept_until)
-    elseif is_new and call('PTTL', key) < 0 then
+    if not known[1] and not known[3] and call('PTTL', key) < 0 then
         keep(key, as_text(now + UNUSED_MS))
     end
 end
@@ -54,7 +83,7 @@ local function consume(key, reservation, micro_usd, posted_to)
     for i, counter in ipairs(reservation.counters) do
         local amount = tonumber(before[i] or reservation.amount)
         local left = amount
-        if is_posted[string.match(counter, '}:c:([^:]+:[^:]+):')] then
+        if is_posted[counter_name(counter)] then
             left = math.max(amount - micro_usd, 0)
         end
         after[i] = as_text(left)
@@ -72,6 +101,20 @@ local function consume(key, reservation, micro_usd, posted_to)
     call('HSET', key, 'lo', table.concat(after, ' '))
 end
 
+-- Whether a charge went a route its check had denied: it is in a counter that no allowed one goes through.
+local function is_astray(reservation, posted_to)
+    local is_posted = {}
+    for _, name in ipairs(#reservation.avoided > 0 and words(posted_to) or {}) do
+        is_posted[name] = true
+    end
+    for _, name in ipairs(reservation.avoided) do
+        if is_posted[name] then
+            return true
+        end
+    end
+    return false
+end
+
 -- Where end clients choose ids, calls under one id hold under 'x', 'x#2', … 'x#16' (see repeats.py): a charge consumes
 -- the first that lives. All its charges are noted at 'x', so that none is applied twice.
 local MOST_REPEATS = 16
@@ -86,6 +129,7 @@ local function find_hold(key, id, charge)
         if not repeated then
             break
         elseif repeated.state == 'live' and repeated.expires > now then
+            reach(repeated.counters)
             call('HSET', key, charge, '1')
             return repeat_key, repeated
         end
@@ -106,7 +150,7 @@ local function cut(key, reservation, expires)
     call('PEXPIREAT', key, as_text(expires + REMEMBERED_MS))
 end
 
-local at = 4 + counter_count * 4
+local at = 3 + counter_count * 3
 for i = counter_count + 1, #KEYS do
     local charge = 'c:' .. ARGV[at + 1]
     local amount = math.max(tonumber(ARGV[at + 2]), 0)
@@ -118,11 +162,17 @@ for i = counter_count + 1, #KEYS do
         repeated = repeated + 1
     elseif reservation.state ~= 'live' or reservation.expires <= now then
         late = late + 1
+        reach(reservation.counters)
         call('HSET', key, charge, '1', 'st', reservation.state == 'live' and 'expired' or reservation.state)
         release_all(reservation)
     else
         local before, held = reservation.consumed, reservation.amount
-        overshoot = overshoot + math.max(before + amount - held, 0) - math.max(before - held, 0)
+        if is_astray(reservation, ARGV[at + 5]) then
+            astray = astray + amount
+        else
+            overshoot = overshoot + math.max(before + amount - held, 0) - math.max(before - held, 0)
+        end
+        reach(reservation.counters)
         call('HSET', key, charge, '1', 'co', as_text(before + amount), 'st', is_final and 'settled' or 'live')
         if is_final then
             settled = settled + 1
@@ -139,4 +189,4 @@ for i = counter_count + 1, #KEYS do
     at = at + 6
 end
 
-return {applied, lowered, settled, late, repeated, unknown, overshoot}
+return {applied, lowered, settled, late, repeated, unknown, overshoot, astray}

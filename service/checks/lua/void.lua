@@ -12,6 +12,7 @@ end
 local state = reservation.state
 if state == 'live' and (ARGV[2] == '' or call('HGET', KEYS[1], 'by') == ARGV[2]) then
     state = reservation.expires > now and 'voided' or 'expired'
+    reach(reservation.counters)
     release_all(reservation)
     call('HSET', KEYS[1], 'st', state)
     call('PEXPIREAT', KEYS[1], as_text(now + REMEMBERED_MS))

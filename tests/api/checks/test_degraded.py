@@ -17,6 +17,7 @@ from service.checks.hold_store import HoldStore
 from service.checks.ledger_reader import LedgerReader
 from service.checks.local_holds import LocalHolds
 from service.checks.outcome import Allowed, Denied, Outcome
+from service.checks.recent_use import RecentUseReader
 from service.checks.schemas import CheckAnswer, read_check
 from service.checks.service import CheckService
 from service.config.fence import ConfigFence
@@ -27,7 +28,7 @@ from service.kit.clock import monotonic, to_unix_ms, utc_now
 from service.kit.ids import new_id
 from service.pricing.registry import PriceBooks
 from tests.api.checks.unsteady_redis import UnsteadyRedis, unsteady_redis
-from tests.api.checks.world import MODEL, World
+from tests.api.checks.world import MODEL, World, until
 
 # Long enough that a busy machine is not taken for a silent engine, shorter than the delay of a slow line.
 DEADLINE_MS = 600
@@ -69,6 +70,7 @@ async def open_replica(world: World, line: UnsteadyRedis, client: Any, ledger_po
         holds=holds,
         seeder=CounterSeeder(client, ledger, timeout_ms=1_000),
         ledger=ledger,
+        recent_use=RecentUseReader(ledger_pool),
         local_holds=local_holds,
         deadline_ms=DEADLINE_MS,
     )
@@ -100,6 +102,18 @@ async def test_by_ledger_committed_totals_and_the_holds_of_this_process_decide(w
     assert first.reservation is not None
     assert first.reservation.amount_usd == "0.1"
     assert Decimal(first.budgets[0].held_usd or "0") == 0
+
+
+async def test_by_ledger_all_buckets_of_a_rolling_budget_count(world: World, replica: Replica):
+    await world.put_budget(period={"kind": "rolling", "length_seconds": 60}, limit_usd="1", on_unavailable="ledger")
+    for cost, seconds_ago in (("0.5", 5), ("0.45", 45), ("7", 3000)):
+        now = utc_now().timestamp()
+        await world.post_event(cost=cost, startTime=now - seconds_ago, endTime=now)
+    replica.line.change("refusing")
+    allowed = await replica.check(estimated_cost_usd="0.05")
+    assert (allowed.allowed, allowed.degraded, allowed.budgets[0].posted_usd) == (True, True, "0.95")
+    denied = await replica.check(estimated_cost_usd="0.06")
+    assert (denied.allowed, denied.degraded) == (False, True)
 
 
 async def test_the_strictest_policy_of_the_enforcing_budgets_wins(world: World, replica: Replica):
@@ -226,6 +240,23 @@ async def test_a_caller_that_goes_away_leaves_a_hold_that_ends(world: World, rep
     assert (await world.check())["budgets"][0]["held_usd"] == "0"
 
 
+async def test_what_a_lost_answer_may_have_held_is_taken_back_when_the_call_is_denied(world: World, replica: Replica):
+    """The connection is lost after the counters decided, and cannot be made again."""
+    await world.put_budget(limit_usd="1", on_unavailable="deny")
+    await replica.check()
+    replica.line.change("answerless")
+    denied = await replica.check(request_id="r1", reserve=True, estimated_cost_usd="0.1")
+    assert (denied.allowed, denied.code) == (False, "counters_unavailable")
+    assert (await world.check())["budgets"][0]["held_usd"] == "0.1"
+    replica.line.change("steady")
+
+    async def is_taken_back() -> bool:
+        return bool((await world.check())["budgets"][0]["held_usd"] == "0")
+
+    await until(is_taken_back)
+    assert (await world.call("GET", "/v1/reservations/r1"))["state"] == "voided"
+
+
 async def test_a_fence_of_a_version_the_database_lost_is_taken_back(world: World, replica: Replica):
     await world.put_budget(limit_usd="1")
     await world.check()
@@ -233,3 +264,36 @@ async def test_a_fence_of_a_version_the_database_lost_is_taken_back(world: World
     answer = await world.check()
     assert (answer["allowed"], answer["degraded"]) == (True, False)
     assert int(await world.services.pools.redis.get(f"{{{world.tenant_id}}}:cv")) < 10_000
+
+
+async def test_by_policy_too_a_call_may_go_the_ways_its_budgets_allow(world: World, replica: Replica):
+    azure = await world.put_budget("azure", match={"provider": "azure"}, limit_usd="0")
+    await world.put_budget("openai", match={"provider": "openai"}, limit_usd="1")
+    await world.put_budget("all", match={}, limit_usd="1")
+    replica.line.change("refusing")
+    routes = [{"provider": "azure", "served_model": "gpt-4.1"}, {"provider": "openai", "served_model": "gpt-4.1-mini"}]
+    call: dict[str, Any] = {"model": "smart", "routes": routes, "estimated_cost_usd": "0.4", "reserve": True}
+    answers = [await replica.check(**call) for _ in range(3)]
+    assert [(answer.allowed, answer.degraded) for answer in answers] == [(True, True), (True, True), (False, True)]
+    assert [(route.allowed, len(route.denied_by)) for route in answers[0].routes] == [(False, 1), (True, 0)]
+    assert str(answers[0].routes[0].denied_by[0]) == azure["budget_id"]
+    # What one way holds is in the budgets of that way, and in none of the other.
+    assert {each.name: each.held_usd for each in answers[2].budgets} == {"azure": "0", "openai": "0.8", "all": "0.8"}
+    assert [len(route.denied_by) for route in answers[2].routes] == [2, 2]
+
+
+async def test_where_the_ledger_cannot_say_which_ways_a_call_goes_that_is_said(world: World, redis_url: str):
+    await world.put_budget("azure", match={"provider": "azure"}, limit_usd="1")
+    await world.put_budget("mini", match={"served_model": "gpt-4.1-mini"}, limit_usd="1")
+    dead: Any = AsyncConnectionPool("host=127.0.0.1 port=1 connect_timeout=1", min_size=0, max_size=2, open=False)
+    await dead.open(wait=False)
+    async with unsteady_redis(redis_url) as (line, client):
+        replica = await open_replica(world, line, client, dead)
+        answer = await replica.check(model="smart")
+        assert (answer.allowed, answer.unresolved, answer.routes) == (True, ["served_model", "provider"], [])
+        told = await replica.check(model="smart", routes=[{"provider": "azure", "served_model": "azure/gpt-4.1"}])
+        assert told.unresolved == []
+        await replica.checks.close()
+        await replica.holds.close()
+        await replica.ledger.close()
+    await dead.close()

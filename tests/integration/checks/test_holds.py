@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from service.checks.hold import CounterFigures, IdReused, MissingCounters, StaleConfig, StaleWindow
+from service.checks.hold import IdReused, MissingCounters, StaleConfig, StaleWindow
 from service.checks.keys import key_of
-from tests.integration.checks.gate import PLENTY, Gate
+from tests.integration.checks.gate import PLENTY, Gate, figures
 
 
 async def test_a_hold_is_placed_in_every_counter_and_counted(gate: Gate):
@@ -15,10 +15,10 @@ async def test_a_hold_is_placed_in_every_counter_and_counted(gate: Gate):
     decision = await gate.decide(team, user, amount_micro_usd=10)
     assert decision.is_allowed
     assert decision.amount_micro_usd == 10
-    assert decision.figures == (CounterFigures(5, 10, denies=False), CounterFigures(5, 10, denies=False))
+    assert decision.figures == (figures(5, 10), figures(5, 10))
     again = await gate.decide(team, amount_micro_usd=7, wants_hold=False)
     assert again.expires_at_ms == 0
-    assert again.figures == (CounterFigures(5, 10, denies=False),)
+    assert again.figures == (figures(5, 10),)
     await gate.assert_sound(team, user)
 
 
@@ -99,7 +99,7 @@ async def test_six_counters_the_last_denies_and_the_first_five_stay_as_they_were
     before = [await gate.client.hgetall(key_of(counter)) for counter in counters]
     decision = await gate.decide(*counters, limits=[PLENTY] * 5 + [9])
     assert not decision.is_allowed
-    assert [figures.denies for figures in decision.figures] == [False] * 5 + [True]
+    assert [each.denies for each in decision.figures] == [False] * 5 + [True]
     assert [await gate.client.hgetall(key_of(counter)) for counter in counters] == before
     assert await gate.client.keys(f"{{{gate.tenant_id}}}:*:z") == []
 
@@ -108,8 +108,8 @@ async def test_a_denial_names_every_counter_that_denies(gate: Gate):
     counters = [gate.counter(n) for n in range(4)]
     await gate.seed(*counters, posted=95, version=1)
     decision = await gate.decide(*counters, limits=[100, PLENTY, 104, 105])
-    assert [figures.denies for figures in decision.figures] == [True, False, True, False]
-    assert [figures.posted_micro_usd for figures in decision.figures] == [95] * 4
+    assert [each.denies for each in decision.figures] == [True, False, True, False]
+    assert [each.posted_micro_usd for each in decision.figures] == [95] * 4
 
 
 async def test_a_shadow_counts_and_says_it_would_deny_but_lets_through(gate: Gate):
@@ -117,7 +117,7 @@ async def test_a_shadow_counts_and_says_it_would_deny_but_lets_through(gate: Gat
     await gate.seed(shadow, real)
     decision = await gate.decide(shadow, real, limits=[5, PLENTY], shadows=[shadow])
     assert decision.is_allowed
-    assert decision.figures[0] == CounterFigures(0, 10, denies=True)
+    assert decision.figures[0] == figures(0, 10, denies=True, limit=5)
     assert await gate.held(shadow) == 10
 
 
@@ -131,7 +131,7 @@ async def test_the_same_id_and_request_gets_the_same_answer_with_current_figures
     assert all(repeat.is_replay and repeat.is_allowed for repeat in repeats)
     assert {repeat.expires_at_ms for repeat in repeats} == {first.expires_at_ms}
     assert {repeat.amount_micro_usd for repeat in repeats} == {10}
-    assert {repeat.figures for repeat in repeats} == {(CounterFigures(0, 20, denies=False),)}
+    assert {repeat.figures for repeat in repeats} == {(figures(0, 20, limit=25),)}
     assert await gate.held(counter) == 20
 
 

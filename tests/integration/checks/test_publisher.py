@@ -10,10 +10,11 @@ import pytest
 
 from service.checks.freshness import CounterSeeder
 from service.checks.hold import MissingCounters
-from service.checks.keys import CounterRef
+from service.checks.keys import CounterRef, key_of
 from service.checks.ledger_reader import LedgerReader, LedgerUnavailable
 from service.checks.local_holds import LocalHolds
 from service.checks.publisher import Publisher
+from service.checks.publishing import MOST_STATES_PER_CALL
 from service.db.pools import Pools
 from service.kit.clock import monotonic
 from service.kit.ids import new_id
@@ -77,7 +78,8 @@ async def test_a_missing_counter_is_seeded_with_what_the_ledger_says(gate: Gate,
     posted, untouched = gate.counter(0, '{"user":"u1"}'), gate.counter(1)
     await write_window(pools, posted, "0.0000421", 7)
     assert await gate.check(posted, untouched) == MissingCounters((0, 1))
-    await asyncio.gather(*[seeder.seed([posted, untouched]) for _ in range(20)])
+    wanted = [gate.matched(posted), gate.matched(untouched)]
+    await asyncio.gather(*[seeder.seed(wanted) for _ in range(20)])
     decision = await gate.decide(posted, untouched, wants_hold=False)
     assert [figures.posted_micro_usd for figures in decision.figures] == [43, 0]  # rounded up
 
@@ -157,7 +159,7 @@ async def test_without_redis_publishing_returns_in_time_and_leaves_the_row(pools
 
 async def test_a_final_charge_ends_the_local_hold_of_this_process_too(gate: Gate, pools: Pools):
     local_holds = LocalHolds(monotonic)
-    local_holds.place(gate.tenant_id, "r1", ["k"], 100, 900)
+    local_holds.place(gate.tenant_id, "r1", {"k": 100}, 900)
     publisher = Publisher(gate.client, pools.postgres, publish_wait_ms=2_000, local_holds=local_holds)
     counter = gate.counter()
     await publisher.publish([gate.posts([], [gate.settlement("r1", 1, counter, is_final=False)])])
@@ -168,17 +170,11 @@ async def test_a_final_charge_ends_the_local_hold_of_this_process_too(gate: Gate
 
 
 async def test_counters_in_use_are_kept_fresh_and_others_are_left(gate: Gate, pools: Pools, seeder: CounterSeeder):
-    from service.budgets.matching import BudgetCounter
-    from service.budgets.period import Window
-    from service.checks.keys import key_of
-    from tests.budget_builders import a_budget
-
     used, unused = gate.counter(0), gate.counter(1)
     await gate.seed(used, unused)
     for counter in (used, unused):
         await gate.client.hset(key_of(counter), "f", 1_000)
-    budget = a_budget(tenant_id=gate.tenant_id, budget_id=used.budget_id)
-    seeder.note_used(key_of(used), BudgetCounter(budget, {}, "{}", Window(used.bucket, None)))
+    seeder.note_used(key_of(used), gate.matched(used))
     assert await seeder.refresh() == 1
     assert (await gate.decide(used, wants_hold=False)).is_allowed
     assert await gate.check(unused) == MissingCounters((0,))
@@ -189,7 +185,7 @@ async def test_the_ledger_reader_reads_what_many_want_at_once_and_gives_up_on_a_
     ledger = LedgerReader(pools.postgres)
     await write_window(pools, gate.counter(3), "1.5", 4)
     readings = await asyncio.gather(*[ledger.read([gate.counter(number)]) for number in range(10)])
-    assert [str(reading.state.enforced) for (reading,) in readings] == ["0"] * 3 + ["1.5"] + ["0"] * 6
+    assert [str(reading.states[0].enforced) for (reading,) in readings] == ["0"] * 3 + ["1.5"] + ["0"] * 6
     assert {reading.epoch for (reading,) in readings} >= {1}
     await ledger.close()
     from psycopg_pool import AsyncConnectionPool
@@ -205,3 +201,24 @@ async def test_the_ledger_reader_reads_what_many_want_at_once_and_gives_up_on_a_
         await ledger.read([gate.counter()])
     await ledger.close()
     await dead.close()
+
+
+async def test_no_hold_is_consumed_when_the_states_of_its_commit_are_refused(
+    gate: Gate, pools: Pools, publisher: Publisher
+):
+    """A commit of many counters takes several commands; other commits of the same moment are published."""
+    counters = [gate.counter(number) for number in range(MOST_STATES_PER_CALL + 1)]
+    held, refused, other = counters[-1], counters[0], gate.counter(len(counters))
+    await gate.seed(held, other)
+    await gate.decide(held, reservation_id="r1", amount_micro_usd=10)
+    await gate.client.set(key_of(refused), "no counter")
+    states = [gate.state(counter, 10, 1) for counter in counters]
+    large, small = gate.posts(states, [gate.settlement("r1", 10, held)]), gate.posts([gate.state(other, 10, 1)], [])
+
+    assert await publisher.publish([large, small]) == {small.outbox_id}
+    assert (await gate.posted(held), await gate.held(held), await gate.posted(other)) == (0, 10, 10)
+
+    await gate.client.delete(key_of(refused))
+    assert await publisher.publish([large]) == {large.outbox_id}
+    assert (await gate.posted(held), await gate.held(held)) == (10, 0)
+    await gate.assert_sound(held, other)

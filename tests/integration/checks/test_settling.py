@@ -5,10 +5,10 @@ from itertools import permutations
 
 import pytest
 
-from service.checks.hold import CounterFigures, MissingCounters, SettleCounts
+from service.checks.hold import Decision, MissingCounters, RouteAsk, SettleCounts
 from service.checks.keys import key_of
 from service.checks.publishing import publish_commands
-from tests.integration.checks.gate import PLENTY, Gate
+from tests.integration.checks.gate import PLENTY, Gate, figures
 
 
 async def test_the_final_event_posts_its_amount_and_releases_the_rest(gate: Gate):
@@ -17,7 +17,7 @@ async def test_the_final_event_posts_its_amount_and_releases_the_rest(gate: Gate
     await gate.decide(counter, reservation_id="r1", amount_micro_usd=100)
     counts = await gate.post("r1", 30, counter)
     assert counts == SettleCounts(states_applied=1, holds_settled=1)
-    assert (await gate.decide(counter, wants_hold=False)).figures == (CounterFigures(30, 0, denies=False),)
+    assert (await gate.decide(counter, wants_hold=False)).figures == (figures(30, 0),)
     assert (await gate.store.find(gate.tenant_id, "r1")).state == "settled"
     await gate.assert_sound(counter)
 
@@ -141,7 +141,7 @@ async def test_a_hold_cut_and_consumed_lapses_everywhere(gate: Gate):
     await gate.post("r1", 30, counters[0], is_final=False, is_failure=True)
     await gate.make_due("r1", *counters)
     decision = await gate.decide(*counters, limit=PLENTY, wants_hold=False)
-    assert [figures.held_micro_usd for figures in decision.figures] == [0, 0]
+    assert [each.held_micro_usd for each in decision.figures] == [0, 0]
     await gate.assert_sound(*counters)
 
 
@@ -177,7 +177,7 @@ async def test_seeding_never_touches_holds(gate: Gate):
     await gate.seed(counter)
     await gate.decide(counter, reservation_id="r1", amount_micro_usd=100)
     await gate.seed(counter, posted=7, version=3)
-    assert (await gate.decide(counter, wants_hold=False)).figures == (CounterFigures(7, 100, denies=False),)
+    assert (await gate.decide(counter, wants_hold=False)).figures == (figures(7, 100),)
 
 
 async def test_a_large_batch_is_published_in_portions_states_first(gate: Gate):
@@ -274,3 +274,56 @@ async def test_a_lapsed_hold_under_an_id_leaves_the_event_to_the_next(gate: Gate
     await gate.make_due("r1", counter)
     assert (await gate.post("r1", 1, counter)).holds_settled == 1
     assert (await gate.store.find(gate.tenant_id, "r1#2")).state == "settled"
+
+
+async def test_what_goes_a_denied_route_is_counted_as_that_and_leaves_no_hold(gate: Gate):
+    shared, denied, allowed = gate.counter(0), gate.counter(1), gate.counter(2)
+    await gate.seed(shared, denied, allowed)
+    routes = (
+        RouteAsk(amount_micro_usd=40, is_free=False, counters=(0, 1)),
+        RouteAsk(amount_micro_usd=50, is_free=False, counters=(0, 2)),
+    )
+
+    async def decide(reservation_id: str) -> Decision:
+        return await gate.decide(
+            shared, denied, allowed, reservation_id=reservation_id, limits=[PLENTY, 30, PLENTY], routes=routes
+        )
+
+    assert (await decide("followed")).routes == (False, True)
+    assert [await gate.held(each) for each in (shared, denied, allowed)] == [50, 0, 50]
+    followed = await gate.post("followed", 60, shared, allowed)
+    assert (followed.overshoot_micro_usd, followed.astray_micro_usd) == (10, 0)
+    await decide("ignored")
+    lowered = await gate.post("ignored", 30, shared, denied, is_final=False)
+    final = await gate.post("ignored", 40, shared, denied)
+    assert (lowered.astray_micro_usd, final.astray_micro_usd) == (30, 40)
+    assert lowered.overshoot_micro_usd == final.overshoot_micro_usd == 0
+    assert [await gate.held(each) for each in (shared, denied, allowed)] == [0, 0, 0]
+    await gate.assert_sound(shared, denied, allowed)
+
+
+async def test_a_call_that_may_go_all_its_routes_can_go_none_it_was_denied(gate: Gate):
+    shared, one, other = gate.counter(0), gate.counter(1), gate.counter(2)
+    await gate.seed(shared, one, other)
+    routes = (
+        RouteAsk(amount_micro_usd=40, is_free=False, counters=(0, 1)),
+        RouteAsk(amount_micro_usd=50, is_free=False, counters=(0, 2)),
+    )
+    decision = await gate.decide(shared, one, other, reservation_id="r1", routes=routes)
+    assert decision.routes == (True, True)
+    posted = await gate.post("r1", 10, shared, one)
+    assert posted == SettleCounts(states_applied=2, holds_settled=1)
+    assert [await gate.held(each) for each in (shared, one, other)] == [0, 0, 0]
+
+
+async def test_the_same_id_held_anew_knows_nothing_of_the_routes_it_was_denied_before(gate: Gate):
+    one, other = gate.counter(0), gate.counter(1)
+    await gate.seed(one, other)
+    routes = (
+        RouteAsk(amount_micro_usd=40, is_free=False, counters=(0,)),
+        RouteAsk(amount_micro_usd=50, is_free=False, counters=(1,)),
+    )
+    assert (await gate.decide(one, other, reservation_id="r1", limits=[30, PLENTY], routes=routes)).routes[0] is False
+    await gate.make_due("r1", other)
+    await gate.decide(one, reservation_id="r1", amount_micro_usd=5)
+    assert (await gate.post("r1", 5, one)).astray_micro_usd == 0

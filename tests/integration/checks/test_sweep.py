@@ -7,8 +7,8 @@ import pytest
 from service.checks.hold import MissingCounters
 from service.checks.keys import CounterRef, key_of, unix_text
 from service.checks.ledger_reader import LedgerReader
-from service.checks.sweep import Sweep
-from service.db.pools import Pools
+from service.checks.sweep import _TURN_KEY, Sweep
+from service.db.pools import Pools, at_server_of
 from tests.integration.checks.gate import Gate
 from tests.integration.checks.test_publisher import write_window
 
@@ -37,6 +37,25 @@ async def test_what_is_right_is_left_alone(gate: Gate, pools: Pools, sweep: Swee
         await gate.decide(counter)
     result = await sweep.sweep(tenant_id=gate.tenant_id)
     assert (result.counters, result.holds, result.findings, result.drift_micro_usd) == (250, 25, [], 0)
+
+
+async def test_a_pass_beside_checks_rests_after_each_small_portion_and_keeps_its_turn(
+    gate: Gate, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+):
+    await gate.seed(*[gate.counter(number, f'{{"user":"u{number}"}}') for number in range(120)])
+    rest, rests = sweep._rest, []
+
+    async def rest_and_note(worked_seconds: float) -> None:
+        rests.append(worked_seconds)
+        sweep._turn_taken_at -= 60
+        await rest(worked_seconds)
+
+    monkeypatch.setattr(sweep, "_rest", rest_and_note)
+    result = await sweep.sweep(tenant_id=gate.tenant_id, is_at_leisure=True)
+    assert (result.counters, result.findings) == (120, [])
+    assert len(rests) >= 3
+    assert all(worked_seconds > 0 for worked_seconds in rests)
+    assert await at_server_of(gate.client, _TURN_KEY, lambda server: server.pttl(_TURN_KEY)) > 60_000
 
 
 async def test_a_counter_behind_the_ledger_is_brought_up_to_date_and_is_no_drift(

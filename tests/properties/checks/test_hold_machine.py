@@ -1,9 +1,11 @@
-"""Any order of checks, settlements, voids, renewals, lapses, late and repeated publishings, and wipes.
+"""Any order of checks and repeats, by one route or several, settlements, voids, renewals, lapses, late and repeated
+publishings, wipes, copies gone stale or in doubt, buckets that fall out or come early, limits that change.
 
 After every step the counters are what a plain model says, and never was more admitted than a limit allows.
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -21,44 +23,73 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.checks.hold import Decision, IdReused, MissingCounters
+from service.checks.counter_reading import CounterReading
+from service.checks.hold import Decision, IdReused, MissingCounters, RouteAsk
 from service.checks.hold_store import HoldStore
 from service.checks.keys import CounterRef, key_of, unix_text
-from service.checks.lua_scripts import RECOUNT, script_command
+from service.checks.lua_scripts import FORGET, RECOUNT, script_command
+from service.checks.publishing import seed_commands
 from service.checks.scripts import ScriptLane
 from service.kit.ids import new_id
-from service.ledger.posts import CommittedPosts
-from tests.integration.checks.gate import Gate
+from service.kit.money import from_micro_usd
+from service.ledger.posts import CommittedPosts, CounterState
+from tests.integration.checks.gate import BUCKETS, STEP_SECONDS, WINDOW_START, Gate
 
-LIMITS = (2_000, 9_000, 10**9)
+ROLLING, CARRYING = 3, 1
+LIMITS = (2_000, 1_500, 10**9, 400)
 COUNTERS = range(len(LIMITS))
 IDS = ["r0", "r1", "r2"]
 ASKED = [0, 1, 7, 20, 40, 100, 101]
 POSTED = [0, 1, 3, 5, 40, 250]
+INCREASES = [0, 100, 900]
+
+NAMES = ["", "a", "b", "c"]
+
+Route = tuple[int, frozenset[int], str]  # amount, counters, name
+States = dict[int, tuple[int, int]]  # bucket -> (posted, version)
 
 
 class Held:
-    """One reservation in the model: what it still holds per counter, and how it ended."""
+    """One reservation in the model: what it still holds per counter, how it ended, and which routes it was for."""
 
-    def __init__(self, fingerprint: str, amount: int, counters: frozenset[int]) -> None:
+    def __init__(self, fingerprint: str, shares: dict[int, int], avoided: set[int], routes: dict[str, bool]) -> None:
         self.fingerprint = fingerprint
-        self.amount = amount
-        self.left = dict.fromkeys(counters, amount) if amount else {}
+        self.avoided = avoided  # only denied routes go through them
+        self.left = {number: amount for number, amount in shares.items() if amount}
+        self.routes = routes  # by name
         self.is_live = True
         self.is_due = False
 
+    def allows(self, routes: Sequence[Route], *, is_short: bool) -> tuple[bool, ...]:
+        """Return which routes a repeat may take; none: it is decided anew."""
+        if is_short and not self.avoided:
+            return (True,)
+        known = [None if is_short else self.routes.get(name) for *_, name in routes]
+        covered = [all(self.left.get(n, 0) >= max(amount, 1) for n in each) for amount, each, _ in routes]
+        allowed = [fits if told is None else told for told, fits in zip(known, covered, strict=True)]
+        if any(allowed):
+            return tuple(allowed)
+        return tuple(told is None and not each & self.avoided for told, (_, each, _) in zip(known, routes, strict=True))
+
 
 class HoldMachine(RuleBasedStateMachine):
+    """Counter 1 may have something carried in; counter 3 is rolling, the others have one bucket, number 0."""
+
     redis_url = ""
 
     @initialize()
     def open(self) -> None:
         self.runner = asyncio.Runner()
         self.run(self._open())
-        self.ledger = dict.fromkeys(COUNTERS, (0, 0))  # counter -> (posted, version): what was committed
-        self.copy: dict[int, tuple[int, int]] = {}  # what the counters were told
+        self.ledger: dict[int, States] = {number: {} for number in COUNTERS}  # what was committed
+        self.copy: dict[int, States] = {}  # what the counters were told since they were seeded
+        self.stale: set[int] = set()
+        self.first = 0  # the oldest bucket of the rolling counter that is counted
+        self.increases = dict.fromkeys(COUNTERS, 0)
+        self.carried: int | None = None  # what the ledger has fixed
+        self.carried_copy = 0
         self.reservations: dict[str, Held] = {}
-        self.pending: list[tuple[CommittedPosts, str, int, dict[str, Any], dict[int, tuple[int, int]]]] = []
+        self.pending: list[tuple[CommittedPosts, str, int, dict[str, Any], dict[int, tuple[int, int, int]]]] = []
         self.charged: dict[str, set[UUID]] = {}
 
     async def _open(self) -> None:
@@ -70,25 +101,50 @@ class HoldMachine(RuleBasedStateMachine):
         return self.runner.run(awaitable)
 
     def ref(self, number: int) -> CounterRef:
-        return self.gate.counter(number)
+        return self.gate.rolling(number, first=self.first) if number == ROLLING else self.gate.counter(number)
+
+    def limit(self, number: int) -> int:
+        return LIMITS[number] + self.increases[number] + (self.carried_copy if number == CARRYING else 0)
+
+    def counted(self, number: int) -> list[int]:
+        """Return what is posted in each bucket that is counted, the oldest first; one more may be of a clock ahead."""
+        buckets = range(self.first, self.first + BUCKETS + 1) if number == ROLLING else range(1)
+        return [self.copy[number].get(bucket, (0, 0))[0] for bucket in buckets]
+
+    def room(self, number: int) -> int:
+        return self.limit(number) - sum(self.counted(number)) - self.held(number)
 
     @rule(
         reservation_id=st.sampled_from(IDS),
         fingerprint=st.sampled_from("ab"),
-        amount=st.sampled_from(ASKED),
-        counters=st.frozensets(st.sampled_from(list(COUNTERS)), min_size=1),
+        routes=st.lists(
+            st.tuples(
+                st.sampled_from(ASKED),
+                st.frozensets(st.sampled_from(list(COUNTERS)), min_size=1),
+                st.sampled_from(NAMES),
+            ),
+            min_size=1,
+            max_size=3,
+        ),
         wants_hold=st.sampled_from([True, True, True, False]),
     )
-    def check(
-        self, reservation_id: str, fingerprint: str, amount: int, counters: frozenset[int], wants_hold: bool
-    ) -> None:
-        asked = sorted(counters)
+    def check(self, reservation_id: str, fingerprint: str, routes: list[Route], wants_hold: bool) -> None:
+        """Ask about one route, said in the short form or not, or about several."""
+        asked = sorted(frozenset[int]().union(*[counters for _, counters, _ in routes]))
+        is_short = len(routes) == 1 and routes[0][0] % 2 == 0
         ask = {
             "reservation_id": reservation_id,
             "fingerprint": fingerprint,
-            "amount_micro_usd": amount,
-            "limits": [LIMITS[number] for number in asked],
+            "amount_micro_usd": max(amount for amount, *_ in routes),
+            "limits": [LIMITS[number] + self.increases[number] for number in asked],
             "wants_hold": wants_hold,
+            "carrying": [self.ref(CARRYING)],
+            "routes": ()
+            if is_short
+            else tuple(
+                RouteAsk(amount, is_free=False, counters=tuple(map(asked.index, sorted(each))), name=name)
+                for amount, each, name in routes
+            ),
         }
         refs = [self.ref(number) for number in asked]
         answer = self.run(self.gate.check(*refs, **ask))
@@ -97,7 +153,7 @@ class HoldMachine(RuleBasedStateMachine):
         if wants_hold and is_live and known is not None and known.fingerprint != fingerprint:
             assert answer == IdReused()
             return
-        missing = [index for index, number in enumerate(asked) if number not in self.copy]
+        missing = [index for index, number in enumerate(asked) if number not in self.copy or number in self.stale]
         if missing:
             assert answer == MissingCounters(tuple(missing))
             for number in (asked[index] for index in missing):
@@ -105,16 +161,64 @@ class HoldMachine(RuleBasedStateMachine):
             answer = self.run(self.gate.check(*refs, **ask))
         assert isinstance(answer, Decision)
         self._drop_due(asked, reservation_id if wants_hold else None)
-        assert answer.is_replay is (wants_hold and is_live)
+        again = known.allows(routes, is_short=is_short) if wants_hold and is_live and known is not None else ()
+        assert answer.is_replay is any(again)
         if answer.is_replay:
             assert answer.is_allowed
-            return
-        expected = all(self.copy[number][0] + self.held(number) + max(amount, 1) <= LIMITS[number] for number in asked)
-        assert answer.is_allowed is expected
-        if expected and wants_hold:
-            self.reservations[reservation_id] = Held(fingerprint, max(amount, 1), counters)
-            for number in asked:
-                assert self.copy[number][0] + self.held(number) <= LIMITS[number]
+            assert answer.routes == (() if is_short else again)
+        else:
+            if again and known is not None:  # of no use to the routes there are now
+                known.is_live, known.left = False, {}
+            self._compare_decision(answer, asked, routes, is_short)
+            if answer.is_allowed and wants_hold:
+                self._hold(reservation_id, fingerprint, asked, routes, is_short, answer)
+        for number, figures in zip(asked, answer.figures, strict=True):
+            assert figures.posted_micro_usd == sum(self.counted(number))
+            assert figures.held_micro_usd == self.held(number)
+            assert figures.limit_micro_usd == self.limit(number)
+            assert figures.carried_micro_usd == (self.carried_copy if number == CARRYING else 0)
+
+    def _compare_decision(self, answer: Decision, asked: list[int], routes: list[Route], is_short: bool) -> None:
+        allowed = tuple(all(max(amount, 1) <= self.room(number) for number in each) for amount, each, _ in routes)
+        assert answer.is_allowed is any(allowed)
+        assert answer.routes == (() if is_short else allowed)
+        for number, figures in zip(asked, answer.figures, strict=True):
+            denied = [max(a, 1) for a, each, _ in routes if number in each and max(a, 1) > self.room(number)]
+            assert figures.denies is bool(denied)
+            expected = self._falls_out_at(min(denied) - self.room(number)) if denied and number == ROLLING else None
+            assert figures.resets_at_ms == expected
+
+    def _falls_out_at(self, excess: int) -> int | None:
+        freed = 0
+        for index, posted in enumerate(self.counted(ROLLING)):
+            freed += posted
+            if freed >= excess:
+                bucket = self.first + index + BUCKETS
+                return int(WINDOW_START.timestamp() + bucket * STEP_SECONDS) * 1000
+        return None
+
+    def _hold(
+        self,
+        reservation_id: str,
+        fingerprint: str,
+        asked: list[int],
+        routes: list[Route],
+        is_short: bool,
+        answer: Decision,
+    ) -> None:
+        flags = answer.routes or (True,)
+        shares: dict[int, int] = {}
+        names: dict[str, bool] = {}
+        for (amount, counters, name), is_allowed in zip(routes, flags, strict=True):
+            for number in counters if is_allowed else ():
+                shares[number] = max(shares.get(number, 0), amount, 1)
+            if name and not is_short:
+                names[name] = names.get(name, True) and is_allowed
+        assert answer.amount_micro_usd == max(shares.values())
+        self.reservations[reservation_id] = Held(fingerprint, shares, set(asked) - set(shares), names)
+        for number in asked:
+            if number in shares:
+                assert self.room(number) >= 0, "more was admitted than the limit allows"
 
     @precondition(lambda self: self.reservations)
     @rule(
@@ -132,17 +236,23 @@ class HoldMachine(RuleBasedStateMachine):
         known = self.reservations.get(reservation_id)
         held = [] if known is None else sorted(known.left)
         counters = [frozenset(held or COUNTERS), frozenset({1}), frozenset({0, 2})][pick % 7 % 3]
-        states = []
+        states, versions = [], {}
         for number in sorted(counters):
-            posted, version = self.ledger[number]
-            self.ledger[number] = (posted + amount, version + 1)
-            states.append(self.gate.state(self.ref(number), *self.ledger[number]))
+            bucket = self.first + pick % (BUCKETS + 1) if number == ROLLING else 0
+            posted, version = self.ledger[number].get(bucket, (0, 0))
+            state = self.ledger[number][bucket] = (posted + amount, version + 1)
+            versions[number] = (bucket, *state)
+            states.append(self._state(number, bucket, state))
         flags = {"is_final": is_final, "is_failure": is_failure and not is_final}
         settlement = self.gate.settlement(reservation_id, amount, *[self.ref(n) for n in sorted(counters)], **flags)
-        versions = {number: self.ledger[number] for number in counters}
         self.pending.append((self.gate.posts(states, [settlement]), reservation_id, amount, flags, versions))
         for _ in range(times):
             self._publish(len(self.pending) - 1)
+
+    def _state(self, number: int, bucket: int, state: tuple[int, int]) -> CounterState:
+        if number == ROLLING:
+            return self.gate.bucket_state(self.gate.rolling(number), bucket, *state)
+        return self.gate.state(self.ref(number), *state)
 
     @precondition(lambda self: self.pending)
     @rule(pick=st.integers(0, 999), is_kept=st.booleans())
@@ -156,9 +266,11 @@ class HoldMachine(RuleBasedStateMachine):
     def _publish(self, index: int) -> None:
         posts, reservation_id, amount, flags, versions = self.pending[index]
         self.run(self.gate.publish(posts))
-        for number, state in versions.items():
-            if number in self.copy and self.copy[number][1] < state[1]:
-                self.copy[number] = state
+        for number, (bucket, posted, version) in versions.items():
+            if number in self.copy and self.copy[number].get(bucket, (0, 0))[1] < version:
+                self.copy[number][bucket] = (posted, version)
+                if number != ROLLING:
+                    self.stale.discard(number)  # its only bucket is known now
         self._settle(posts.settlements[0].charge_id, reservation_id, amount, flags, set(versions))
 
     def _settle(
@@ -208,17 +320,65 @@ class HoldMachine(RuleBasedStateMachine):
 
     @rule(number=st.sampled_from(list(COUNTERS)))
     def seed(self, number: int) -> None:
-        posted, version = self.ledger[number]
-        self.run(self.gate.seed(self.ref(number), posted=posted, version=version))
-        if number not in self.copy or self.copy[number][1] < version:
-            self.copy[number] = (posted, version)
+        """Copy what the ledger says: of a rolling counter all buckets from the oldest one that is counted."""
+        known = {
+            bucket: state for bucket, state in self.ledger[number].items() if number != ROLLING or bucket >= self.first
+        }
+        if number != ROLLING:
+            known.setdefault(0, (0, 0))
+        carried = from_micro_usd(self.carried) if number == CARRYING and self.carried is not None else None
+        reading = CounterReading(
+            epoch=1,
+            counter=self.ref(number),
+            states=tuple([self._state(number, bucket, state) for bucket, state in sorted(known.items())]),
+            carried_usd=carried,
+        )
+        self.run(self.gate.lane.run(seed_commands([reading])))
+        self.copy[number] = known
+        self.stale.discard(number)
+        if number == CARRYING:
+            self.carried_copy = self.carried or 0
+
+    @rule(number=st.sampled_from(list(COUNTERS)))
+    def go_stale(self, number: int) -> None:
+        """Nobody has vouched for the copy lately, as after a restore of an old dump."""
+        if number in self.copy:
+            self.run(self.gate.client.hset(key_of(self.ref(number)), "f", 1_000))
+            self.stale.add(number)
+
+    @precondition(lambda self: ROLLING in self.copy)
+    @rule(pick=st.integers(0, 999))
+    def forget(self, pick: int) -> None:
+        """The sweep doubts the copy of a bucket: the next check seeds anew."""
+        known = sorted(self.copy[ROLLING].items()) or [(self.first, (0, 0))]
+        bucket, (_, version) = known[pick % len(known)]
+        arguments = [unix_text(self.gate.rolling(ROLLING, first=bucket).bucket), 1, version]
+        if self.run(self.gate.lane.call(script_command(FORGET, [key_of(self.ref(ROLLING))], arguments))):
+            del self.copy[ROLLING][bucket]
+            self.stale.add(ROLLING)
+
+    @rule(buckets=st.sampled_from([1, 1, 2, BUCKETS]))
+    def let_buckets_pass(self, buckets: int) -> None:
+        self.first += buckets
+
+    @rule(number=st.sampled_from(list(COUNTERS)), amount=st.sampled_from(INCREASES))
+    def change_limit(self, number: int, amount: int) -> None:
+        """An increase is granted, or over: no hold placed before knows."""
+        self.increases[number] = amount
+
+    @rule(amount=st.sampled_from([0, 700]))
+    def fix_carry(self, amount: int) -> None:
+        if self.carried is None:
+            self.carried = amount
 
     @rule(number=st.sampled_from(list(COUNTERS)))
     def sweep(self, number: int) -> None:
-        bucket = unix_text(self.ref(number).bucket)
-        reply = self.run(self.gate.lane.call(script_command(RECOUNT, [key_of(self.ref(number))], [bucket, "0"])))
+        ref = self.ref(number)
+        bucket = "" if number == ROLLING else unix_text(ref.bucket)
+        reply = self.run(self.gate.lane.call(script_command(RECOUNT, [key_of(ref)], [bucket, "0"])))
         if reply:
-            assert reply[3] == reply[4], "held was not the sum of the holds"
+            assert reply[0] == reply[1], "held was not the sum of the holds"
+            assert reply[7] == reply[8], "the sum was not that of the buckets"
             self._drop_due([number], None)
 
     @precondition(lambda self: len(self.reservations) > 1)
@@ -234,6 +394,8 @@ class HoldMachine(RuleBasedStateMachine):
 
         self.run(delete())
         self.copy.clear()
+        self.stale.clear()
+        self.carried_copy = 0
         self.reservations.clear()
         self.charged.clear()
 
@@ -256,8 +418,14 @@ class HoldMachine(RuleBasedStateMachine):
             for number in COUNTERS:
                 ref = self.ref(number)
                 assert await self.gate.held(ref) == self.held(number), number
-                if number in self.copy:
-                    assert await self.gate.posted(ref) == self.copy[number][0], number
+                if number == ROLLING and number in self.copy:
+                    shown = await self.gate.buckets(ref)
+                    known = {bucket: posted for bucket, (posted, _) in self.copy[number].items()}
+                    assert {b: posted for b, posted in shown.items() if b >= self.first} == {
+                        b: posted for b, posted in known.items() if b >= self.first
+                    }
+                elif number in self.copy:
+                    assert await self.gate.posted(ref) == self.copy[number][0][0], number
             await self.gate.assert_sound(*[self.ref(number) for number in COUNTERS])
 
         self.run(look())
@@ -303,28 +471,29 @@ def test_long_runs_follow_the_model_too(redis_url: str, seed: int):
 
 def _step(machine: HoldMachine, chance: Random) -> None:
     reservation_id, number, pick = chance.choice(IDS), chance.choice(list(COUNTERS)), chance.randrange(1000)
-    counters = frozenset(chance.sample(list(COUNTERS), chance.randint(1, len(COUNTERS))))
     is_final, is_failure, is_kept = (chance.random() < share for share in (0.3, 0.3, 0.5))
-    kind = chance.choices(
-        ("check", "commit", "publish", "void", "renew", "time", "seed", "sweep", "wipe"),
-        (30, 30, 15, 5, 5, 8, 3, 3, 0.5),
-    )[0]
-    match kind:
-        case "check":
-            machine.check(reservation_id, chance.choice("aab"), chance.choice(ASKED), counters, chance.random() < 0.8)
-        case "commit":
-            machine.commit(pick, chance.choice(POSTED), is_final, is_failure, chance.randint(0, 2))
-        case "publish" if machine.pending:
-            machine.publish(pick, is_kept)
-        case "void":
-            machine.void(reservation_id)
-        case "renew":
-            machine.renew(reservation_id)
-        case "time":
-            machine.let_time_pass(reservation_id)
-        case "seed":
-            machine.seed(number)
-        case "sweep":
-            machine.sweep(number)
-        case "wipe":
-            machine.wipe(is_meant=True)
+    routes = [_a_route(chance) for _ in range(chance.choice([1, 1, 1, 2, 3]))]
+    fingerprint, wants_hold, amount = chance.choice("aab"), chance.random() < 0.8, chance.choice(POSTED)
+    steps: list[tuple[float, Callable[[], None]]] = [
+        (35, lambda: machine.check(reservation_id, fingerprint, routes, wants_hold)),
+        (30, lambda: machine.commit(pick, amount, is_final, is_failure, chance.randint(0, 2))),
+        (15 if machine.pending else 0, lambda: machine.publish(pick, is_kept)),
+        (5, lambda: machine.void(reservation_id)),
+        (5, lambda: machine.renew(reservation_id)),
+        (8, lambda: machine.let_time_pass(reservation_id)),
+        (3, lambda: machine.seed(number)),
+        (3, lambda: machine.sweep(number)),
+        (0.5, lambda: machine.wipe(is_meant=True)),
+        (2, lambda: machine.go_stale(number)),
+        (3, lambda: machine.let_buckets_pass(chance.choice([1, 1, 1, 2, BUCKETS + 3]))),
+        (1 if ROLLING in machine.copy else 0, lambda: machine.forget(pick)),
+        (2, lambda: machine.change_limit(number, chance.choice(INCREASES))),
+        (0.5, lambda: machine.fix_carry(700)),
+    ]
+    (step,) = chance.choices([each for _, each in steps], [weight for weight, _ in steps])
+    step()
+
+
+def _a_route(chance: Random) -> Route:
+    counters = chance.sample(list(COUNTERS), chance.randint(1, len(COUNTERS)))
+    return chance.choice(ASKED), frozenset(counters), chance.choice(NAMES)
