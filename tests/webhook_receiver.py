@@ -1,0 +1,127 @@
+"""A receiver of webhooks on this machine: answers as it is told, keeps what it got, and verifies signatures.
+
+The verification is written from the text of Standard Webhooks, with nothing of the product in it.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+# Writes an answer by the handler it is given.
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request that came in."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body)
+
+    def assert_signed_with(self, secret: str) -> None:
+        kind, _, encoded = secret.partition("_")
+        assert kind == "whsec"
+        content = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + self.body
+        digest = hmac.new(base64.b64decode(encoded), content, hashlib.sha256).digest()
+        signatures = self.headers["webhook-signature"].split(" ")
+        assert f"v1,{base64.b64encode(digest).decode()}" in signatures
+
+
+class WebhookReceiver:
+    """Answers by path, 204 unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[Answer]] = {}
+        self.received: list[Received] = []
+        self.released = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", "0")))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                outer.received.append(Received(self.path, headers, body))
+                planned = outer.answers.get(self.path, [])
+                (planned.pop(0) if len(planned) > 1 else planned[0] if planned else status(204))(self)
+
+            def do_GET(self) -> None:
+                outer.received.append(Received(f"GET {self.path}", {}, b""))
+                status(200)(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, *_: object) -> None:
+                """A sender that closes the connection early is no error of the receiver."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def at(self, path: str) -> list[Received]:
+        return [each for each in list(self.received) if each.path == path]
+
+    @contextmanager
+    def running(self) -> Iterator["WebhookReceiver"]:
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.released.set()
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
+
+    def never(self) -> Answer:
+        """Keep the sender waiting until the test is over."""
+
+        def write(handler: BaseHTTPRequestHandler) -> None:
+            self.released.wait(60)
+            handler.close_connection = True
+
+        return write
+
+    def endless(self) -> Answer:
+        """Send a body that does not end before the sender goes."""
+
+        def write(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(200)
+            handler.send_header("content-length", str(1 << 40))
+            handler.end_headers()
+            with suppress(OSError):
+                while not self.released.is_set():
+                    handler.wfile.write(bytes(1 << 16))
+            handler.close_connection = True
+
+        return write
+
+
+def status(code: int, **headers: str) -> Answer:
+    """Answer with a status; underscores in names of headers are dashes."""
+
+    def write(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        for name, value in {"content-length": "0", **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+
+    return write
