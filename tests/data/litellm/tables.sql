@@ -1,0 +1,323 @@
+-- The tables of LiteLLM that an import reads, as the migrations of litellm-proxy-extras 0.4.110 (litellm 1.106.2) leave
+-- them: names, types, defaults, NOT NULL and primary keys; without foreign keys and further indexes. Written by reading
+-- the catalogue of a database those migrations were applied to.
+
+CREATE TABLE "LiteLLM_BudgetTable" (
+    budget_id text NOT NULL,
+    max_budget double precision,
+    soft_budget double precision,
+    max_parallel_requests integer,
+    tpm_limit bigint,
+    rpm_limit bigint,
+    model_max_budget jsonb,
+    budget_duration text,
+    budget_reset_at timestamp(3) without time zone,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    created_by text NOT NULL,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_by text NOT NULL,
+    allowed_models text[] DEFAULT ARRAY[]::text[],
+    tpd_limit bigint,
+    temp_budget_increase double precision,
+    temp_budget_expiry timestamp(3) without time zone,
+    PRIMARY KEY (budget_id)
+);
+
+CREATE TABLE "LiteLLM_VerificationToken" (
+    token text NOT NULL,
+    key_name text,
+    key_alias text,
+    soft_budget_cooldown boolean DEFAULT false NOT NULL,
+    spend double precision DEFAULT 0.0 NOT NULL,
+    expires timestamp(3) without time zone,
+    models text[],
+    aliases jsonb DEFAULT '{}'::jsonb NOT NULL,
+    config jsonb DEFAULT '{}'::jsonb NOT NULL,
+    user_id text,
+    team_id text,
+    permissions jsonb DEFAULT '{}'::jsonb NOT NULL,
+    max_parallel_requests integer,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    blocked boolean,
+    tpm_limit bigint,
+    rpm_limit bigint,
+    max_budget double precision,
+    budget_duration text,
+    budget_reset_at timestamp(3) without time zone,
+    allowed_cache_controls text[] DEFAULT ARRAY[]::text[],
+    model_spend jsonb DEFAULT '{}'::jsonb NOT NULL,
+    model_max_budget jsonb DEFAULT '{}'::jsonb NOT NULL,
+    budget_id text,
+    organization_id text,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP,
+    created_by text,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP,
+    updated_by text,
+    allowed_routes text[] DEFAULT ARRAY[]::text[],
+    object_permission_id text,
+    auto_rotate boolean DEFAULT false,
+    key_rotation_at timestamp(3) without time zone,
+    last_rotation_at timestamp(3) without time zone,
+    rotation_count integer DEFAULT 0,
+    rotation_interval text,
+    project_id text,
+    router_settings jsonb DEFAULT '{}'::jsonb,
+    policies text[] DEFAULT ARRAY[]::text[],
+    access_group_ids text[] DEFAULT ARRAY[]::text[],
+    last_active timestamp(3) without time zone,
+    agent_id text,
+    budget_limits jsonb,
+    budget_fallbacks jsonb DEFAULT '{}'::jsonb NOT NULL,
+    key_type text,
+    settings_updated_at timestamp(3) without time zone,
+    tpd_limit bigint,
+    total_spend double precision DEFAULT 0.0 NOT NULL,
+    PRIMARY KEY (token)
+);
+
+CREATE TABLE "LiteLLM_TeamTable" (
+    team_id text NOT NULL,
+    team_alias text,
+    organization_id text,
+    admins text[],
+    members text[],
+    members_with_roles jsonb DEFAULT '{}'::jsonb NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    max_budget double precision,
+    spend double precision DEFAULT 0.0 NOT NULL,
+    models text[],
+    max_parallel_requests integer,
+    tpm_limit bigint,
+    rpm_limit bigint,
+    budget_duration text,
+    budget_reset_at timestamp(3) without time zone,
+    blocked boolean DEFAULT false NOT NULL,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    model_spend jsonb DEFAULT '{}'::jsonb NOT NULL,
+    model_max_budget jsonb DEFAULT '{}'::jsonb NOT NULL,
+    model_id integer,
+    team_member_permissions text[] DEFAULT ARRAY[]::text[],
+    object_permission_id text,
+    router_settings jsonb DEFAULT '{}'::jsonb,
+    policies text[] DEFAULT ARRAY[]::text[],
+    allow_team_guardrail_config boolean DEFAULT false NOT NULL,
+    soft_budget double precision,
+    access_group_ids text[] DEFAULT ARRAY[]::text[],
+    budget_limits jsonb,
+    default_team_member_models text[] DEFAULT ARRAY[]::text[],
+    tpd_limit bigint,
+    PRIMARY KEY (team_id)
+);
+
+CREATE TABLE "LiteLLM_UserTable" (
+    user_id text NOT NULL,
+    user_alias text,
+    team_id text,
+    sso_user_id text,
+    organization_id text,
+    password text,
+    teams text[] DEFAULT ARRAY[]::text[],
+    user_role text,
+    max_budget double precision,
+    spend double precision DEFAULT 0.0 NOT NULL,
+    user_email text,
+    models text[],
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    max_parallel_requests integer,
+    tpm_limit bigint,
+    rpm_limit bigint,
+    budget_duration text,
+    budget_reset_at timestamp(3) without time zone,
+    allowed_cache_controls text[] DEFAULT ARRAY[]::text[],
+    model_spend jsonb DEFAULT '{}'::jsonb NOT NULL,
+    model_max_budget jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP,
+    object_permission_id text,
+    policies text[] DEFAULT ARRAY[]::text[],
+    password_reset_required boolean,
+    last_breach_check_at timestamp(3) without time zone,
+    PRIMARY KEY (user_id)
+);
+
+CREATE TABLE "LiteLLM_OrganizationTable" (
+    organization_id text NOT NULL,
+    organization_alias text NOT NULL,
+    budget_id text NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    models text[],
+    spend double precision DEFAULT 0.0 NOT NULL,
+    model_spend jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    created_by text NOT NULL,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_by text NOT NULL,
+    object_permission_id text,
+    PRIMARY KEY (organization_id)
+);
+
+CREATE TABLE "LiteLLM_ProjectTable" (
+    project_id text NOT NULL,
+    project_alias text,
+    team_id text,
+    budget_id text,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    models text[],
+    spend double precision DEFAULT 0.0 NOT NULL,
+    model_spend jsonb DEFAULT '{}'::jsonb NOT NULL,
+    blocked boolean DEFAULT false NOT NULL,
+    object_permission_id text,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    created_by text NOT NULL,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_by text NOT NULL,
+    description text,
+    model_rpm_limit jsonb DEFAULT '{}'::jsonb NOT NULL,
+    model_tpm_limit jsonb DEFAULT '{}'::jsonb NOT NULL,
+    PRIMARY KEY (project_id)
+);
+
+CREATE TABLE "LiteLLM_EndUserTable" (
+    user_id text NOT NULL,
+    alias text,
+    spend double precision DEFAULT 0.0 NOT NULL,
+    allowed_model_region text,
+    default_model text,
+    budget_id text,
+    blocked boolean DEFAULT false NOT NULL,
+    object_permission_id text,
+    models text[] DEFAULT ARRAY[]::text[],
+    PRIMARY KEY (user_id)
+);
+
+CREATE TABLE "LiteLLM_TagTable" (
+    tag_name text NOT NULL,
+    description text,
+    models text[],
+    model_info jsonb,
+    spend double precision DEFAULT 0.0 NOT NULL,
+    budget_id text,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    created_by text,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    PRIMARY KEY (tag_name)
+);
+
+CREATE TABLE "LiteLLM_ModelAccessGroupBudgetTable" (
+    access_group_name text NOT NULL,
+    spend double precision DEFAULT 0.0 NOT NULL,
+    budget_id text,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    created_by text,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_by text,
+    PRIMARY KEY (access_group_name)
+);
+
+CREATE TABLE "LiteLLM_TeamMembership" (
+    user_id text NOT NULL,
+    team_id text NOT NULL,
+    spend double precision DEFAULT 0.0 NOT NULL,
+    budget_id text,
+    total_spend double precision DEFAULT 0.0 NOT NULL,
+    PRIMARY KEY (user_id, team_id)
+);
+
+CREATE TABLE "LiteLLM_AgentsTable" (
+    agent_id text NOT NULL,
+    agent_name text NOT NULL,
+    litellm_params jsonb,
+    agent_card_params jsonb NOT NULL,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    created_by text NOT NULL,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_by text NOT NULL,
+    agent_access_groups text[] DEFAULT ARRAY[]::text[],
+    object_permission_id text,
+    spend double precision DEFAULT 0.0 NOT NULL,
+    static_headers jsonb DEFAULT '{}'::jsonb,
+    extra_headers text[] DEFAULT ARRAY[]::text[],
+    tpm_limit integer,
+    rpm_limit integer,
+    session_tpm_limit integer,
+    session_rpm_limit integer,
+    access_group_ids text[] DEFAULT ARRAY[]::text[],
+    enabled boolean DEFAULT true NOT NULL,
+    execution_mode text DEFAULT 'autonomous'::text NOT NULL,
+    identity_managed boolean DEFAULT false NOT NULL,
+    kill_switch jsonb,
+    PRIMARY KEY (agent_id)
+);
+
+CREATE TABLE "LiteLLM_ProxyModelTable" (
+    model_id text NOT NULL,
+    model_name text NOT NULL,
+    litellm_params jsonb NOT NULL,
+    model_info jsonb,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    created_by text NOT NULL,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_by text NOT NULL,
+    blocked boolean DEFAULT false NOT NULL,
+    PRIMARY KEY (model_id)
+);
+
+CREATE TABLE "LiteLLM_BudgetWindowSpend" (
+    entity_type text NOT NULL,
+    entity_id text NOT NULL,
+    window_duration text NOT NULL,
+    window_start timestamp(3) without time zone NOT NULL,
+    spend double precision DEFAULT 0.0 NOT NULL,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_at timestamp(3) without time zone NOT NULL,
+    PRIMARY KEY (entity_type, entity_id, window_duration)
+);
+
+CREATE TABLE "LiteLLM_Config" (
+    param_name text NOT NULL,
+    param_value jsonb,
+    last_run_at timestamp(3) without time zone,
+    reload_revision bigint DEFAULT 0 NOT NULL,
+    PRIMARY KEY (param_name)
+);
+
+CREATE TABLE "LiteLLM_SpendLogs" (
+    request_id text NOT NULL,
+    call_type text NOT NULL,
+    api_key text DEFAULT ''::text NOT NULL,
+    spend double precision DEFAULT 0.0 NOT NULL,
+    total_tokens integer DEFAULT 0 NOT NULL,
+    prompt_tokens integer DEFAULT 0 NOT NULL,
+    completion_tokens integer DEFAULT 0 NOT NULL,
+    "startTime" timestamp(3) without time zone NOT NULL,
+    "endTime" timestamp(3) without time zone NOT NULL,
+    "completionStartTime" timestamp(3) without time zone,
+    model text DEFAULT ''::text NOT NULL,
+    model_id text DEFAULT ''::text,
+    model_group text DEFAULT ''::text,
+    custom_llm_provider text DEFAULT ''::text,
+    api_base text DEFAULT ''::text,
+    "user" text DEFAULT ''::text,
+    metadata jsonb DEFAULT '{}'::jsonb,
+    cache_hit text DEFAULT ''::text,
+    cache_key text DEFAULT ''::text,
+    request_tags jsonb DEFAULT '[]'::jsonb,
+    team_id text,
+    end_user text,
+    requester_ip_address text,
+    messages jsonb DEFAULT '{}'::jsonb,
+    response jsonb DEFAULT '{}'::jsonb,
+    proxy_server_request jsonb DEFAULT '{}'::jsonb,
+    session_id text,
+    status text,
+    mcp_namespaced_tool_name text,
+    organization_id text,
+    agent_id text,
+    request_duration_ms integer,
+    created_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_at timestamp(3) without time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    litellm_call_id text,
+    billing_agent_id text,
+    PRIMARY KEY (request_id)
+);
