@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -15,10 +16,21 @@ from service.kit.ids import new_id
 from tests.faults.replica import Caller, Replica
 from tests.faults.server_process import OPERATOR_TOKEN, Ground, ServerProcess
 from tests.faults.waiting import until
-from tests.gateways.gateway_processes import GATEWAYS, running_gateway
+from tests.gateways.gateway_processes import GATEWAYS, find_gateway, running_gateway
+from tests.gateways.litellm_proxy import PLACE, LiteLLMProxy
+from tests.gateways.provider import Provider
+from tests.gateways.relay import Relay
 from tests.gateways.upstream import Upstream
 
-collect_ignore_glob = [] if os.environ.get("TALLYGATE_TEST_GATEWAYS") else ["test_*.py"]
+# `all`: every gateway must be there. `installed`: the tests of others are skipped.
+WANTED = os.environ.get("TALLYGATE_TEST_GATEWAYS")
+collect_ignore_glob = [] if WANTED else ["test_*.py"]
+
+
+def require(name: str, is_installed: object) -> None:
+    """Skip a test whose gateway is not there, where that is allowed."""
+    if not is_installed and WANTED == "installed":
+        pytest.skip(f"{name} is not installed, and cannot be had here")
 
 
 @pytest.fixture(scope="session")
@@ -104,5 +116,90 @@ async def _client(url: str) -> AsyncIterator[httpx.AsyncClient]:
 async def open_gateway(
     request: pytest.FixtureRequest, directory: Path, upstream: Upstream, server: Replica
 ) -> AsyncIterator[OpenGateway]:
+    require(request.param, find_gateway(request.param))
     async with AsyncExitStack() as stack:
         yield OpenGateway(request.param, stack, directory, upstream, server)
+
+
+@dataclass
+class Household:
+    """A tenant of the LiteLLM proxies of this session, what they send it through, and their token."""
+
+    admin: Caller
+    relay: Relay
+    token: str
+    tallygate: str
+
+    def variables(self, **others: str) -> dict[str, str]:
+        """Return the adapter's environment; a busy machine gets a generous deadline."""
+        return {
+            "TALLYGATE_URL": f"http://127.0.0.1:{self.relay.port}",
+            "TALLYGATE_TOKEN": self.token,
+            "TALLYGATE_DEADLINE_MS": "3000",
+        } | others
+
+
+@pytest.fixture(scope="session")
+async def shared_household(server: Replica) -> AsyncIterator[Household]:
+    made = await server.as_caller(OPERATOR_TOKEN).call(
+        "POST", "/v1/tenants", json={"id": f"t-{new_id().hex}"}, status=201
+    )
+    admin = server.as_caller(made["token"])
+    terms = {"name": "litellm", "roles": ["check", "ingest"]}
+    token = (await admin.call("POST", "/v1/tokens", json=terms, status=201))["token"]
+    relay = Relay(server.process.url)
+    await relay.back()
+    yield Household(admin, relay, token, server.process.url)
+    await relay.close()
+
+
+@pytest.fixture
+async def household(shared_household: Household) -> AsyncIterator[Household]:
+    """The same for all, put in order again after each test."""
+    yield shared_household
+    await shared_household.relay.back()
+    await shared_household.admin.call("PATCH", "/v1/settings", json={"deny_status": 402})
+
+
+@pytest.fixture(scope="session")
+async def shared_provider() -> AsyncIterator[Provider]:
+    found = Provider()
+    listener = await asyncio.start_server(found.serve, "127.0.0.1", 0)
+    found.port = listener.sockets[0].getsockname()[1]
+    yield found
+    listener.close()
+
+
+@pytest.fixture
+async def provider(shared_provider: Provider) -> AsyncIterator[Provider]:
+    shared_provider.seen.clear()
+    shared_provider.may_go_on.clear()
+    yield shared_provider
+    shared_provider.may_go_on.set()
+
+
+@pytest.fixture(scope="session")
+async def proxy(shared_household: Household, shared_provider: Provider, directory: Path) -> AsyncIterator[LiteLLMProxy]:
+    """A proxy with the adapter, letting calls through while Tallygate cannot be asked."""
+    async with running_proxy(shared_household, shared_provider, directory) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def running_proxy(
+    household: Household,
+    provider: Provider,
+    directory: Path,
+    *,
+    recipe: str = "config.yaml",
+    workers: int = 1,
+    **variables: str,
+) -> AsyncIterator[LiteLLMProxy]:
+    require("litellm", (PLACE / "bin/litellm").exists())
+    home = directory / f"litellm-{new_id().hex}"
+    proxy = LiteLLMProxy(home, provider.port, recipe=recipe, workers=workers, **household.variables(**variables))
+    try:
+        yield await proxy.start().ready()
+    finally:
+        proxy.kill()
+        await proxy.client.aclose()

@@ -25,7 +25,7 @@ class Upstream:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request = await _read_request(reader)
+            request = await read_request(reader)
             self.seen.append(request)
             await (self._stream(writer) if request.path.endswith("/stream") else self._answer(writer, request))
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -35,12 +35,12 @@ class Upstream:
 
     async def _answer(self, writer: asyncio.StreamWriter, request: Seen) -> None:
         body = json.dumps({"path": request.path, "bytes": len(request.body)}).encode()
-        writer.write(_head("content-type: application/json", f"content-length: {len(body)}") + body)
+        writer.write(head_of("content-type: application/json", f"content-length: {len(body)}") + body)
         await writer.drain()
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         """Send one event, and the second only when the test has seen the first."""
-        head = _head("content-type: text/event-stream", "transfer-encoding: chunked")
+        head = head_of("content-type: text/event-stream", "transfer-encoding: chunked")
         writer.write(head + _chunk(b"data: first\n\n"))
         await writer.drain()
         await self.may_go_on.wait()
@@ -48,15 +48,15 @@ class Upstream:
         await writer.drain()
 
 
-def _head(*headers: str) -> bytes:
-    return "\r\n".join(["HTTP/1.1 200 OK", *headers, "connection: close", "\r\n"]).encode()
+def head_of(*headers: str, status: str = "200 OK") -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "connection: close", "\r\n"]).encode()
 
 
 def _chunk(content: bytes) -> bytes:
     return f"{len(content):x}\r\n".encode() + content + b"\r\n"
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Seen:
+async def read_request(reader: asyncio.StreamReader) -> Seen:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     method, path, _ = head[0].split(" ")
     headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in head[1:] if line)]
