@@ -217,7 +217,7 @@ async def test_costs_up_to_ten_times_the_hold_are_recorded_in_full_and_measured(
 
 async def _overshoot(replica: Replica) -> float:
     metrics = (await replica.client.get("/metrics")).text
-    found = re.search(r"^tallygate_overshoot_usd_total (\S+)$", metrics, re.MULTILINE)
+    found = re.search(r'^tallygate_overshoot_usd_total{reason="above_hold"} (\S+)$', metrics, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 

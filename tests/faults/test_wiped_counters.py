@@ -1,4 +1,4 @@
-"""Fault 15: Redis is wiped again and again under load at three replicas.
+"""Fault 15: Redis is wiped again and again under load at four replicas.
 
 Only the logical database of these servers is wiped, which no other test uses.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from service.checks.keys import CounterRef, key_of
 from service.db.pools import Pools
 from tests.faults.chat_events import chat_event
-from tests.faults.conftest import Tenant
+from tests.faults.conftest import StartServer, Tenant
 from tests.faults.replica import Caller
 from tests.faults.waiting import until
 from tests.oracle import assert_sound, read_counters
@@ -21,15 +21,16 @@ from tests.oracle import assert_sound, read_counters
 CALL = {"model": "gpt-4.1-mini", "input_tokens": 1_000, "max_output_tokens": 1_000}
 COST = Decimal("0.002")
 LIMIT = 300 * COST
-WORKERS_PER_REPLICA = 4
+WORKERS_PER_REPLICA = 3
 CALLS_BETWEEN_WIPES = (5, 80)
 CALLS_AFTER_THE_LIMIT = 200
 MEASURED_EVERY_SECONDS = 0.02
 
 
 async def test_whatever_is_wiped_posted_is_never_above_the_ledger_and_the_overshoot_is_what_was_held(
-    callers: list[Caller], ledger: Pools, tenant: Tenant, random: Random
+    callers: list[Caller], ledger: Pools, tenant: Tenant, random: Random, start_server: StartServer
 ):
+    callers = [*callers, (await start_server()).as_caller(tenant.token)]
     await callers[0].create_budget("narrow", {}, str(LIMIT))
     await callers[0].create_budget("each-user", {"user": "*"}, "1000")
     load = _Load(callers, random)
