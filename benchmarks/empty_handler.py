@@ -1,15 +1,18 @@
 """The floor of every request: a Litestar handler that takes the same body and answers a constant.
 
-`python -m benchmarks.empty_handler PORT PROCESSES` serves it the way Tallygate is served.
+`python -m benchmarks.empty_handler PORT PROCESSES [BYTES]` serves it the way Tallygate is served, with an answer of
+that size.
 """
 
+import os
 import sys
 
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from litestar import Litestar, Request, Response, post
 
-_ANSWER = b'{"allowed":true}'
+_SIZE = "BENCH_EMPTY_ANSWER_BYTES"
+_ANSWER = b'{"allowed":true}'.ljust(int(os.environ.get(_SIZE, "0")))
 
 
 @post("/empty", status_code=200, include_in_schema=False)
@@ -25,6 +28,8 @@ def create_app() -> Litestar:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 3:
+        os.environ[_SIZE] = sys.argv[3]  # for the processes it starts
     Granian(
         "benchmarks.empty_handler:create_app",
         factory=True,

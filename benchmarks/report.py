@@ -1,5 +1,7 @@
 """How figures are printed: each with the floors of the same run under it, the ratio, and the aim beside it."""
 
+import msgspec
+
 from benchmarks.load import LoadResult
 
 
@@ -21,6 +23,17 @@ def rate_row(name: str, figure: float, result: LoadResult, *, aim: float | None 
     row(name, f"{figure:,.0f}", beside + _aim(figure, aim, f"{aim:,.0f}" if aim else ""))
 
 
+def latency_row(name: str, result: LoadResult, *, aimed_p99_ms: float | None = None) -> None:
+    """Print what latencies a load at a pace met, and whether all but a hundredth keep below their aim."""
+    beside = f"p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms, p99.9 {result.p999_ms:.2f} ms"
+    if result.failures:
+        beside += f", {result.failures} FAILED"
+    if aimed_p99_ms is not None:
+        reached = "reached" if result.p99_ms < aimed_p99_ms else "MISSED"
+        beside += f" (aim p99 < {aimed_p99_ms:.0f} ms: {reached})"
+    row(name, f"{result.per_second:,.0f}", beside)
+
+
 def floor(name: str, per_second: float, figure: float, *, aim: float | None = None) -> None:
     """Print a floor and what part of it the figure is; `aim` is the least part wanted."""
     part = figure / per_second
@@ -32,6 +45,11 @@ def times(name: str, slower_us: float, ours_us: float, more: str, *, aim: float 
     factor = slower_us / ours_us
     aimed = _aim(factor, aim, f"{aim:.0f}x" if aim else "")
     row(f"  beside: {name}", f"{slower_us:,.1f} us", f"{factor:.1f}x ours{aimed}; {more}")
+
+
+def as_json(document: object) -> bytes:
+    """Return a document as the service writes it: compact."""
+    return msgspec.json.encode(document)
 
 
 def _aim(figure: float, aim: float | None, text: str) -> str:

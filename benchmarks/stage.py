@@ -6,10 +6,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks import events
 from benchmarks.load import LoadPlan, LoadResult, run_in_processes
@@ -17,9 +18,9 @@ from benchmarks.serving import TOKEN, free_port, serving
 from service.db.embedded import EmbeddedEngines
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "8"))
-_WARM_UP_SECONDS = 2.0
+WARM_UP_SECONDS = 2.0
 # Bodies are made for the measured time, the warm-up and some more.
-SECONDS_OF_BODIES = int(SECONDS + _WARM_UP_SECONDS + 1)
+SECONDS_OF_BODIES = int(SECONDS + WARM_UP_SECONDS + 1)
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ class Stage:
 
     port: int
     empty_port: int
+    process_id: int
     processes: int
     database_url: str
+    redis_url: str
     directory: Path
 
     def load(self, path: str, bodies: Path, connections: int) -> LoadResult:
@@ -41,8 +44,12 @@ class Stage:
         return self._load(self.empty_port, "/empty", bodies, connections)
 
     def _load(self, port: int, path: str, bodies: Path, connections: int) -> LoadResult:
-        plan = LoadPlan("127.0.0.1", port, path, TOKEN, str(bodies), connections, _WARM_UP_SECONDS, SECONDS)
+        plan = LoadPlan("127.0.0.1", port, path, TOKEN, str(bodies), connections, WARM_UP_SECONDS, SECONDS)
         return run_in_processes(plan, self.processes)
+
+    def post(self, path: str, body: object) -> Any:
+        """Post a document to the server and return the answer."""
+        return json.loads(_post(self.port, path, json.dumps(body).encode()))
 
 
 def numbers_of_processes() -> list[int]:
@@ -51,8 +58,17 @@ def numbers_of_processes() -> list[int]:
 
 
 @contextmanager
-def stage(processes: int) -> Iterator[Stage]:
-    """Set everything up for the block: four budgets, and events from which every key is known."""
+def empty_handler(processes: int, answer_bytes: int) -> Iterator[tuple[int, int]]:
+    """Serve an empty handler with an answer of that size; yields its port and process id."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.empty_handler", str(port), str(processes), str(answer_bytes)]
+    with serving(command, port, "/", {}) as process_id:
+        yield port, process_id
+
+
+@contextmanager
+def stage(processes: int, budgets: Sequence[dict[str, Any]] | None = None) -> Iterator[Stage]:
+    """Set everything up for the block: budgets (four by default), and events from which every key is known."""
     port, empty_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="tg-bench-") as name:
         directory = Path(name)
@@ -66,23 +82,29 @@ def stage(processes: int) -> Iterator[Stage]:
         }
         server = [sys.executable, "-m", "service.cli", "serve"]
         empty = [sys.executable, "-m", "benchmarks.empty_handler", str(empty_port), str(processes)]
-        with serving(server, port, "/health/ready", environment), serving(empty, empty_port, "/", {}):
+        with (
+            serving(server, port, "/health/ready", environment) as process_id,
+            serving(empty, empty_port, "/", {}),
+        ):
             running = EmbeddedEngines.running_urls(directory / "data")
             assert running is not None
             assert running.database_url is not None
-            for body in events.budget_bodies():
+            assert running.redis_url is not None
+            for body in events.budget_bodies() if budgets is None else budgets:
                 _post(port, "/v1/budgets", json.dumps(body).encode())
             history = directory / "history"
             events.write_bodies(history, bodies=20, events_per_body=100, now=time.time(), seed=0)
             for line in history.read_bytes().splitlines():
                 _post(port, "/v1/events?results=none", line)
-            yield Stage(port, empty_port, processes, running.database_url, directory)
+            yield Stage(port, empty_port, process_id, processes, running.database_url, running.redis_url, directory)
 
 
-def _post(port: int, path: str, body: bytes) -> None:
+def _post(port: int, path: str, body: bytes) -> bytes:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}",
         data=body,
         headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
     )
-    urllib.request.urlopen(request, timeout=30).close()  # noqa: S310 - an address of our own
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - an address of our own
+        content: bytes = answer.read()
+    return content
