@@ -16,8 +16,13 @@ from litestar.types import ControllerRouterHandler
 
 from service.access.controller import SettingsController, TenantController, TokenController
 from service.access.guards import provide_caller
+from service.alerts.controller import AlertController
+from service.alerts.webhook_controller import WebhookController
+from service.amount_bodies import AmountSchemaPlugin, ExactRequest
 from service.audit.controller import AuditController
+from service.budgets.backtest_controller import BacktestController
 from service.budgets.controller import BudgetController
+from service.budgets.increase_controller import IncreaseController
 from service.checks.controller import CheckController, ReservationController
 from service.checks.dialects.authz import authorize
 from service.checks.dialects.controller import DialectController
@@ -54,12 +59,15 @@ _CHECK: tuple[ControllerRouterHandler, ...] = (
     QuotaController,
 )
 _REST: tuple[ControllerRouterHandler, ...] = (
+    AlertController,
     AliasController,
     AuditController,
+    BacktestController,
     BudgetController,
     ChargeController,
     DiscountController,
     FeeController,
+    IncreaseController,
     KeyController,
     LitellmSpendController,
     PriceBookController,
@@ -72,6 +80,7 @@ _REST: tuple[ControllerRouterHandler, ...] = (
     SpendController,
     TenantController,
     TokenController,
+    WebhookController,
 )
 _ROUTES: dict[Role, tuple[ControllerRouterHandler, ...]] = {
     "all": (*_EVERY_ROLE, *_INGEST, *_CHECK, *_REST),
@@ -101,6 +110,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
         },
         exception_handlers=problem_handlers(),
         openapi_config=openapi_config(),
+        plugins=[AmountSchemaPlugin()],
+        request_class=ExactRequest,
         request_max_body_size=_SMALL_BODY_BYTES,
         state=State({"settings": chosen}),
         logging_config=None,

@@ -1,7 +1,7 @@
 """Builds the services of one process on opened pools, starts what runs beside requests, and ends it in order.
 
-Order of the end: requests have drained; queued charges are committed and published; followers and repairers stop; pools
-close.
+Order of the end: requests have drained; queued charges are committed, published and observed; followers and repairers
+stop, deliveries of alerts under way are given back; pools close.
 """
 
 import asyncio
@@ -15,7 +15,15 @@ import structlog
 
 from service.access.directory import CallerDirectory
 from service.access.service import SettingsService, TenantService, TokenService
+from service.alerts.evaluation import Evaluator
+from service.alerts.observer import AlertObserver
+from service.alerts.schedule import AlertSchedule
+from service.alerts.sender import Sender
+from service.alerts.service import AlertService, WebhookService
 from service.audit.service import AuditTrail
+from service.budgets.backtest_service import BacktestService
+from service.budgets.carry import CarryFixer
+from service.budgets.increase_service import IncreaseService
 from service.budgets.seeding import BudgetSeeder
 from service.budgets.service import BudgetService
 from service.checks.dialects.quota import QuotaService
@@ -26,6 +34,7 @@ from service.checks.hold_store import HoldStore
 from service.checks.ledger_reader import LedgerReader
 from service.checks.local_holds import LocalHolds
 from service.checks.publisher import Publisher
+from service.checks.recent_use import RecentUseReader
 from service.checks.service import CheckService
 from service.checks.sweep import Sweep
 from service.config.fence import ConfigFence
@@ -74,6 +83,7 @@ _log = structlog.get_logger(__name__)
 _PARTITIONS_SECONDS = 6 * 3600.0
 _EPOCH_SECONDS = 5.0
 _OUTBOX_FLUSH_SECONDS = 0.5
+_CARRIES_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,11 @@ class Services:
     price_book_reader: PriceBookReader
     map_downloader: MapDownloader
     audit_trail: AuditTrail
+    alert_service: AlertService
+    webhook_service: WebhookService
     budget_service: BudgetService
+    increase_service: IncreaseService
+    backtest_service: BacktestService
     charge_queries: ChargeQueries
     reversal_service: ReversalService
     repricing_service: RepricingService
@@ -130,6 +144,7 @@ class _Shared:
     configs: ConfigStore
     keys: KeyRegistry
     directory: CallerDirectory
+    recent_use: RecentUseReader
 
 
 @asynccontextmanager
@@ -138,7 +153,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         shared = await _open_shared(stack, settings)
         postgres, configs = shared.pools.postgres, shared.configs
-        checks, holds, publisher = await _open_checks(stack, settings, shared)
+        sender = await _started(stack, Sender(postgres, settings.alerts))
+        evaluator = Evaluator(postgres, sender.wake)
+        checks, holds, publisher = await _open_checks(stack, settings, shared, AlertObserver(configs, evaluator))
+        schedule = AlertSchedule(postgres, evaluator, settings.alerts)
+        await _started(stack, Repeating(schedule.run, settings.alerts.interval_seconds, _note_failure))
         budget_seeder = await _started(stack, BudgetSeeder(postgres, configs, publisher))
         recorder = await _open_recorder(stack, settings, shared, publisher)
         charges = ChargeQueries(postgres)
@@ -157,10 +176,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             key_service=KeyService(postgres, shared.keys),
             price_rule_service=PriceRuleService(postgres, configs.change),
             audit_trail=AuditTrail(postgres),
+            alert_service=AlertService(postgres),
+            webhook_service=WebhookService(postgres, sender, settings.alerts),
             price_book_importer=importer,
             price_book_reader=PriceBookReader(postgres, shared.prices),
             map_downloader=downloader,
             budget_service=BudgetService(postgres, configs, budget_seeder, holds),
+            increase_service=IncreaseService(postgres, configs),
+            backtest_service=BacktestService(postgres),
             charge_queries=charges,
             reversal_service=ReversalService(charges, recorder),
             repricing_service=RepricingService(postgres, await _open_repricings(stack, shared, recorder)),
@@ -172,7 +195,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             body_limiter=BodyLimiter(settings.http.max_in_flight_bytes),
             quarantine_review=QuarantineReview(postgres, ingest, ConflictCharges(charges, recorder)),
             check_service=checks,
-            estimate_service=EstimateService(configs, shared.keys, shared.prices, shared.clock.now),
+            estimate_service=EstimateService(configs, shared.keys, shared.prices, shared.recent_use, shared.clock.now),
             dialect_service=DialectService(checks, configs),
             quota_service=QuotaService(checks, KeyService(postgres, shared.keys)),
         )
@@ -191,11 +214,13 @@ async def _open_shared(stack: AsyncExitStack, settings: Settings) -> _Shared:
     for follower in (configs, keys, directory):
         follower.start(settings.database_url)
         stack.push_async_callback(follower.close)
-    return _Shared(pools, clock, prices, configs, keys, directory)
+    recent_use = RecentUseReader(pools.postgres)
+    stack.push_async_callback(recent_use.close)
+    return _Shared(pools, clock, prices, configs, keys, directory, recent_use)
 
 
 async def _open_checks(
-    stack: AsyncExitStack, settings: Settings, shared: _Shared
+    stack: AsyncExitStack, settings: Settings, shared: _Shared, observer: AlertObserver
 ) -> tuple[CheckService, HoldStore, Publisher]:
     postgres, redis = shared.pools.postgres, shared.pools.redis
     deadline_ms = settings.checks.deadline_ms
@@ -203,10 +228,18 @@ async def _open_checks(
     ledger = LedgerReader(postgres)
     stack.push_async_callback(ledger.close)
     holds = await _started(stack, HoldStore(redis, deadline_ms=deadline_ms))
-    seeder = await _started(stack, CounterSeeder(redis, ledger, timeout_ms=settings.redis.command_timeout_ms))
-    publisher = await _started(
-        stack, Publisher(redis, postgres, publish_wait_ms=settings.ingest.publish_wait_ms, local_holds=local_holds)
+    carries = CarryFixer(postgres, shared.clock.now)
+    await _started(stack, Repeating(carries.fix_due, _CARRIES_SECONDS, _note_failure))
+    seeder = await _started(
+        stack, CounterSeeder(redis, ledger, timeout_ms=settings.redis.command_timeout_ms, carries=carries)
     )
+    publish_wait_ms = settings.ingest.publish_wait_ms
+    publisher = await _started(
+        stack,
+        Publisher(redis, postgres, publish_wait_ms=publish_wait_ms, local_holds=local_holds, observer=observer),
+    )
+    # Whoever publishes ends first; what was observed by then is deleted by the publisher's end.
+    stack.push_async_callback(observer.close)
     await _started(stack, Sweep(redis, ledger))
     checks = CheckService(
         configs=shared.configs,
@@ -215,6 +248,7 @@ async def _open_checks(
         holds=holds,
         seeder=seeder,
         ledger=ledger,
+        recent_use=shared.recent_use,
         local_holds=local_holds,
         deadline_ms=deadline_ms,
         clock=shared.clock.now,

@@ -64,7 +64,8 @@ class PostgresSettings(BaseSettings):
         None, description="`postgresql://…` of an external PostgreSQL >= 15; unset: the embedded one"
     )
     pool_min_connections: int = Field(2, ge=0, le=100, description="connections a process keeps open")
-    pool_max_connections: int = Field(10, ge=2, le=500, description="connections a process opens at most")
+    # One is kept by a pass over all budgets, one by the outbox while its rows are observed; observing takes another.
+    pool_max_connections: int = Field(10, ge=3, le=500, description="connections a process opens at most")
     pool_wait_ms: int = Field(5_000, ge=10, le=60_000, description="longest wait for a free connection; then 503")
     connect_timeout_seconds: int = Field(5, ge=1, le=60, description="longest wait for a new connection")
     statement_timeout_ms: int = Field(30_000, ge=100, le=3_600_000, description="longest run of one statement")
@@ -81,7 +82,9 @@ class RedisSettings(BaseSettings):
     url: SecretStr | None = Field(
         None, description="`redis://…`, `rediss://…` of an external Redis >= 7 or Valkey; unset: the embedded one"
     )
-    cluster: bool = Field(default=False, description="the address is a node of a Redis/Valkey Cluster")
+    cluster: bool = Field(
+        default=False, description="the address names nodes of a Redis/Valkey Cluster, with commas between them"
+    )
     max_connections: int = Field(64, ge=1, le=10_000, description="connections a process opens at most")
     connect_timeout_ms: int = Field(1_000, ge=10, le=60_000, description="longest wait for a new connection")
     command_timeout_ms: int = Field(1_000, ge=10, le=60_000, description="longest wait for an answer outside a check")
@@ -156,6 +159,26 @@ class PricesSettings(BaseSettings):
         return self.max_map_mib * MIB
 
 
+class AlertsSettings(BaseSettings):
+    """When alerts are looked for, and how they are delivered."""
+
+    model_config = _group("TALLYGATE_ALERTS_")
+
+    interval_seconds: int = Field(
+        60, ge=1, le=3_600, description="time between two searches for alerts that come with time, not with events"
+    )
+    delivery_timeout_seconds: int = Field(10, ge=1, le=60, description="longest wait for the receiver of a webhook")
+    max_deliveries: int = Field(64, ge=1, le=1_000, description="deliveries a process makes at once")
+    max_deliveries_per_host: int = Field(8, ge=1, le=1_000, description="of these, to one host")
+    give_up_hours: int = Field(
+        72, ge=1, le=720, description="a delivery is tried again for so long, then it has failed"
+    )
+    deliveries_kept_days: int = Field(90, ge=1, le=3_650, description="ended deliveries are listed for so long")
+    allow_private_addresses: bool = Field(
+        default=False, description="deliver also to private and loopback addresses, and by plain http"
+    )
+
+
 class LogSettings(BaseSettings):
     """What is written about it."""
 
@@ -179,6 +202,7 @@ class Settings(BaseModel):
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     checks: CheckSettings = Field(default_factory=CheckSettings)
     prices: PricesSettings = Field(default_factory=PricesSettings)
+    alerts: AlertsSettings = Field(default_factory=AlertsSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
 
     @property

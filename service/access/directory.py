@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import structlog
 from psycopg import AsyncConnection
 
 from service.access import repository
 from service.access.caller_cache import CachedCaller, CallerCache
 from service.access.tokens import Caller
+from service.db.news import follow_news
 from service.db.pools import PostgresPool, connected
 from service.errors import Unauthenticated, Unavailable
 from service.kit.batching import MicroBatcher
@@ -31,9 +31,6 @@ _RETRY_SECONDS = 0.02
 # A check has 50 ms in all; half of it is spent on finding out that Postgres does not answer, and once a second only.
 _CHECK_WAIT_SECONDS = 0.025
 _TROUBLE_SECONDS = 1.0
-_RECONNECT_SECONDS = 1.0
-# A listener never sends anything: without keep-alives it would not notice that the other end is gone.
-_KEEPALIVE: dict[str, Any] = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class CallerDirectory:
@@ -94,7 +91,7 @@ class CallerDirectory:
 
     def start(self, database_url: str) -> None:
         """Follow the changes other processes make."""
-        self._follower = asyncio.create_task(self._follow(database_url))
+        self._follower = asyncio.create_task(follow_news(database_url, repository.TOKEN_CHANNEL, self._hear))
 
     async def close(self) -> None:
         """Stop following, and let the statement under way finish."""
@@ -185,18 +182,10 @@ class CallerDirectory:
             return None
         return self._cache.keep(digest, found.caller, asked_at=asked_at, seconds_left=found.seconds_left)
 
-    async def _follow(self, database_url: str) -> None:
-        while True:
-            try:
-                async with await AsyncConnection.connect(database_url, autocommit=True, **_KEEPALIVE) as connection:
-                    await connection.execute(f"LISTEN {repository.TOKEN_CHANNEL}")
-                    # What was announced before is lost.
-                    self._cache.distrust()
-                    async for notice in connection.notifies():
-                        self.forget(notice.payload)
-            except (psycopg.Error, OSError) as error:
-                _log.warning("token_news_interrupted", error=type(error).__name__)
-                await asyncio.sleep(_RECONNECT_SECONDS)
+    async def _hear(self, connection: AsyncConnection[Any]) -> None:
+        self._cache.distrust()
+        async for notice in connection.notifies():
+            self.forget(notice.payload)
 
 
 def _unexpired(cached: CachedCaller, now: float) -> Caller:

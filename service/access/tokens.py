@@ -16,6 +16,7 @@ import msgspec
 from service.errors import Forbidden, InvalidInput
 from service.identity.dimensions import DIMENSION_NAMES, PEOPLE, clean_value, is_plain_key
 from service.kit.ids import new_secret
+from service.kit.instants import bounded_instant
 from service.kit.sources import is_reserved_source
 from service.kit.text import stripped_text
 
@@ -101,7 +102,8 @@ def checked_terms(terms: TokenTerms, *, now: datetime) -> TokenTerms:
         raise InvalidInput("A token with the role `admin` cannot be narrowed: leave out one of both.", field="scope")
     _check_scope(terms.scope)
     _check_pinned(terms.pinned)
-    if terms.expires_at is not None and terms.expires_at <= now:
+    expires_at = None if terms.expires_at is None else bounded_instant(terms.expires_at, "expires_at")
+    if expires_at is not None and expires_at <= now:
         raise InvalidInput("The token would have expired already.", field="expires_at")
     return msgspec.structs.replace(
         terms,
@@ -109,6 +111,7 @@ def checked_terms(terms: TokenTerms, *, now: datetime) -> TokenTerms:
         scope={name: [clean_value(name, value) or value for value in values] for name, values in terms.scope.items()},
         pinned={name: clean_value(name, value) or value for name, value in terms.pinned.items()},
         trusted_headers=_checked_headers(terms.trusted_headers),
+        expires_at=expires_at,
     )
 
 

@@ -1,8 +1,8 @@
 """Every SQL statement about the audit trail. Entries are only ever added and read, never changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -53,6 +53,16 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
     end: datetime | None = None
 
 
+class NewEntry(NamedTuple):
+    """An entry to be added."""
+
+    action: str
+    subject_type: str
+    subject_id: str
+    before: Document | None
+    after: Document | None
+
+
 class EntryRow(msgspec.Struct, frozen=True, kw_only=True):
     """An entry as it is stored."""
 
@@ -81,9 +91,33 @@ async def record(
 
     `before` and `after` hold what msgspec encodes (amounts become strings), and never a secret.
     """
-    documents = [None if document is None else Jsonb(document, dumps=_encode) for document in (before, after)]
-    entry = (tenant_id, new_id(), changed_by, action, subject_type, subject_id, *documents)
-    await connection.execute(_INSERT, entry)
+    entry = NewEntry(action, subject_type, subject_id, before, after)
+    await record_all(connection, tenant_id, [entry], changed_by=changed_by)
+
+
+async def record_all(
+    connection: AsyncConnection[Any], tenant_id: str, entries: Sequence[NewEntry], *, changed_by: str
+) -> None:
+    """Add the entries of one change of many things, as `record` adds one."""
+    rows = [
+        (
+            tenant_id,
+            new_id(),
+            changed_by,
+            entry.action,
+            entry.subject_type,
+            entry.subject_id,
+            _stored(entry.before),
+            _stored(entry.after),
+        )
+        for entry in entries
+    ]
+    async with connection.cursor() as cursor:
+        await cursor.executemany(_INSERT, rows)
+
+
+def _stored(document: Document | None) -> Jsonb | None:
+    return None if document is None else Jsonb(document, dumps=_encode)
 
 
 async def list_entries(

@@ -12,19 +12,39 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.access.commands import tenants, tokens
+from service.budgets.commands import budgets_command
 from service.cli.engines import EngineOpener
 from service.cli.interface import openapi, settings
 from service.cli.migrate import migrate
 from service.cli.serve import serve
+from service.config.fence import ConfigFence
+from service.config.service import ConfigStore
 from service.drift.commands import check_drift
 from service.errors import TallygateError
+from service.imports.commands import import_group
+from service.ledger.commands import raise_epoch
 from service.ledger.served_queries import ServedModels
 from service.pricing.book_commands import import_command
 from service.pricing.commands import prices
 from service.redaction import redact_text
 from service.repricing.commands import reprice
 
-COMMANDS: tuple[click.Command, ...] = (serve, migrate, tokens, tenants, prices, reprice, check_drift, openapi, settings)
+budgets = budgets_command(lambda pools: ConfigStore(pools.postgres, ConfigFence(pools.redis)))
+
+COMMANDS: tuple[click.Command, ...] = (
+    serve,
+    migrate,
+    tokens,
+    tenants,
+    budgets,
+    prices,
+    reprice,
+    import_group,
+    check_drift,
+    raise_epoch,
+    openapi,
+    settings,
+)
 
 prices.add_command(import_command(lambda pool: ServedModels(pool).find))
 

@@ -34,7 +34,21 @@ def settings(markdown: bool) -> None:
         for row in describe_settings():
             click.echo(f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.meaning} |")
         return
-    table = Table("Variable", "Default", "Meaning", box=None, pad_edge=False)
+    console = Console()
+    if not console.is_terminal:
+        _print_whole(("Variable", "Default", "Meaning"))
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("Variable", "Default", "Meaning"):
+        table.add_column(title, overflow="fold")
     for row in describe_settings():
         table.add_row(row.variable, row.default, row.meaning)
-    Console().print(table)
+    console.print(table, highlight=False, markup=False)
+
+
+def _print_whole(titles: tuple[str, str, str]) -> None:
+    """Print a line for each variable, however long: who reads a pipe has a width of its own, or none."""
+    rows = [titles, *((row.variable, row.default, row.meaning) for row in describe_settings())]
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for variable, default, meaning in rows:
+        click.echo(f"{variable:<{first}}  {default:<{second}}  {meaning}")

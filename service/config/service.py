@@ -6,7 +6,7 @@ committed before it, later ones notice the new version inside their own commit. 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -17,10 +17,12 @@ import structlog
 from psycopg import AsyncConnection
 
 from service.access.repository import load_tenant
-from service.budgets.matching import BudgetSet
+from service.budgets.budget import Budget
+from service.budgets.matching import BudgetGathering, BudgetSet
 from service.budgets.repository import load_budgets, load_changed_budgets
 from service.config import repository
 from service.config.snapshot import TenantConfig
+from service.db.news import follow_news
 from service.db.pools import PostgresPool
 from service.db.tenant_lock import lock_tenant_exclusively
 from service.errors import NotFound, Unavailable
@@ -33,6 +35,8 @@ from service.pricing.rules import NO_RULES
 _log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 5.0
+# A few milliseconds of work.
+_BUDGETS_AT_ONCE = 500
 
 
 class VersionFence(Protocol):
@@ -105,15 +109,22 @@ class ConfigStore:
         rules = await load_rules(connection, tenant_id, NO_RULES if known is None else known.pricing_rules)
         version = tenant.config_version
         if known is None or known.epoch != epoch or known.version > version:
-            budgets = BudgetSet(version, await load_budgets(connection, tenant_id))
+            budgets = await _gathered(version, await load_budgets(connection, tenant_id))
         else:
             changed = await load_changed_budgets(connection, tenant_id, known.version)
-            budgets = known.budgets.with_changes(version, changed)
+            budgets = await _with_changes(known.budgets, version, changed)
         config = TenantConfig(tenant_id, epoch, version, tenant.enforcement, tenant.settings, aliases, budgets, rules)
         since = known.priced_since if known is not None and config.prices_as(known) else version
         config = msgspec.structs.replace(config, priced_since=since)
-        self._configs[tenant_id] = config
+        self._keep(config, known)
         return config
+
+    def _keep(self, config: TenantConfig, known: TenantConfig | None) -> None:
+        """Put a loaded configuration in force, unless a newer one was while this one was made."""
+        present = self._configs.get(config.tenant_id)
+        is_newer = present is not None and present.epoch == config.epoch and present.version > config.version
+        if present is known or not is_newer:
+            self._configs[config.tenant_id] = config
 
     @asynccontextmanager
     async def change(self, tenant_id: str) -> AsyncIterator[tuple[AsyncConnection[Any], int]]:
@@ -142,24 +153,17 @@ class ConfigStore:
 
     def start(self, database_url: str) -> None:
         """Follow changes other processes make, until `close`."""
-        self._follower = asyncio.create_task(self._follow(database_url))
+        self._follower = asyncio.create_task(follow_news(database_url, repository.CONFIG_CHANNEL, self._hear_all))
 
     async def close(self) -> None:
         """Stop following."""
         await stop(self._follower)
 
-    async def _follow(self, database_url: str) -> None:
+    async def _hear_all(self, connection: AsyncConnection[Any]) -> None:
         while True:
-            try:
-                async with await AsyncConnection.connect(database_url, autocommit=True) as connection:
-                    await connection.execute(f"LISTEN {repository.CONFIG_CHANNEL}")
-                    while True:
-                        await self._catch_up(connection)
-                        async for notice in connection.notifies(timeout=_POLL_SECONDS, stop_after=1):
-                            await self._hear(notice.payload)
-            except Exception as error:  # noqa: BLE001 - whatever it is, changes must be followed again
-                _log.warning("config_follow_interrupted", error=type(error).__name__)
-                await asyncio.sleep(1)
+            await self._catch_up(connection)
+            async for notice in connection.notifies(timeout=_POLL_SECONDS, stop_after=1):
+                await self._hear(notice.payload)
 
     async def _hear(self, payload: str) -> None:
         tenant_id, _, version = payload.partition(" ")
@@ -178,3 +182,21 @@ class ConfigStore:
             await self.reload(tenant_id)
         except (Unavailable, NotFound) as error:
             _log.warning("config_not_reloaded", error=error.code)
+
+
+async def _gathered(version: int, budgets: Sequence[Budget]) -> BudgetSet:
+    """Return a set; very many budgets are put into it in portions, so that the process goes on answering."""
+    gathering = BudgetGathering()
+    for start in range(0, len(budgets), _BUDGETS_AT_ONCE):
+        gathering.add(budgets[start : start + _BUDGETS_AT_ONCE])
+        await asyncio.sleep(0)
+    return gathering.budget_set(version)
+
+
+async def _with_changes(budgets: BudgetSet, version: int, changed: Sequence[Budget]) -> BudgetSet:
+    """Return a set after changes, made in portions, too."""
+    budgets = budgets.with_changes(version, changed[:_BUDGETS_AT_ONCE])
+    for start in range(_BUDGETS_AT_ONCE, len(changed), _BUDGETS_AT_ONCE):
+        await asyncio.sleep(0)
+        budgets = budgets.with_changes(version, changed[start : start + _BUDGETS_AT_ONCE])
+    return budgets

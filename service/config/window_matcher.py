@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from service.budgets.matching import BudgetCounter
+from service.budgets.period import RollingPeriod
 from service.config.service import ConfigStore
 from service.config.snapshot import TenantConfig
 from service.db.pools import PostgresConnection
@@ -74,6 +75,7 @@ def _number_of(
                 subject=counter.subject,
                 bucket=counter.window.start,
                 breadth=counter.budget.breadth,
+                is_rolling=isinstance(counter.budget.period, RollingPeriod),
             )
         )
     return number

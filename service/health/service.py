@@ -1,16 +1,17 @@
 """Asks every engine whether this server can do its work: reachable, migrated, and a Redis that forgets nothing."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
 from msgspec import Struct
 
 from service.db import migrator
-from service.db.pools import Pools
+from service.db.pools import Pools, servers_of
 from service.redaction import redact_text
 
 _CHECK_SECONDS = 2.0
+_ANSWER_SECONDS = 1.5
 
 
 class Check(Struct, frozen=True):
@@ -65,20 +66,34 @@ class HealthService:
         )
 
     async def _redis_answers(self) -> str:
-        await self._pools.redis.ping()
-        return "reachable"
+        """Of a cluster one primary is enough: without the others their tenants' checks are answered by policy."""
+        servers = await servers_of(self._pools.redis)
+        silent = [
+            error for error in await _ask_each(server.ping() for server in servers) if isinstance(error, Exception)
+        ]
+        if len(silent) == len(servers):
+            raise silent[0] if silent else NotPassed("no node of the cluster answers")
+        return (
+            "reachable" if len(servers) == 1 else f"{len(servers) - len(silent)} of {len(servers)} primaries reachable"
+        )
 
     async def _redis_evicts_nothing(self) -> str:
-        for policy in _policies(await self._pools.redis.info("memory")):
+        servers = await servers_of(self._pools.redis)
+        answers = await _ask_each(server.info("memory") for server in servers)
+        known = [answer for answer in answers if not isinstance(answer, Exception)]
+        if not known:
+            raise answers[0] if answers else NotPassed("no node of the cluster answers")
+        for memory in known:
+            policy = memory["maxmemory_policy"]
             if policy != "noeviction":
                 raise NotPassed(f"maxmemory-policy is {policy}: an evicted hold lets money through; set noeviction")
         return "noeviction"
 
 
-def _policies(memory: dict[str, Any]) -> list[str]:
-    """INFO is one mapping, or, of a cluster, one mapping per node."""
-    nodes = [memory] if "maxmemory_policy" in memory else list(memory.values())
-    return [str(node["maxmemory_policy"]) for node in nodes]
+async def _ask_each(questions: Iterable[Awaitable[Any]]) -> list[Any]:
+    """Return the answers, or what was raised instead: one server that is silent must not take the time of all."""
+    in_time = [asyncio.wait_for(question, _ANSWER_SECONDS) for question in questions]
+    return await asyncio.gather(*in_time, return_exceptions=True)
 
 
 async def _check(name: str, condition: Awaitable[str]) -> Check:

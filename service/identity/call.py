@@ -37,7 +37,7 @@ class _ModelNames(NamedTuple):
 
 
 def call_names(dimensions: Dimensions, models: ModelIdentity) -> CallNames:
-    """Return what budgets match a call with these dimensions and names against."""
+    """Return what budgets match a call with these dimensions and names against: the same object for equal ones."""
     names = _ModelNames(
         models.requested_model,
         models.requested_canonical,
@@ -46,6 +46,11 @@ def call_names(dimensions: Dimensions, models: ModelIdentity) -> CallNames:
         models.served_model,
         models.provider,
     )
+    return _known_call_names(dimensions, names)
+
+
+@lru_cache(maxsize=16_384)
+def _known_call_names(dimensions: Dimensions, names: _ModelNames) -> CallNames:
     return _call_names(dimensions, names)
 
 

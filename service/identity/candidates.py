@@ -120,7 +120,7 @@ class CandidateIndex(Generic[Entry]):
 
     __slots__ = ("_postings",)
 
-    def __init__(self, postings: dict[Probe, dict[Key, tuple[Entry, ...]]]) -> None:
+    def __init__(self, postings: Mapping[Probe, Mapping[Key, Sequence[Entry]]]) -> None:
         self._postings = postings
 
     def find(self, values: Values) -> Iterator[Entry]:
@@ -149,7 +149,24 @@ class CandidateIndex(Generic[Entry]):
         return CandidateIndex(postings)
 
 
-def _remove(by_key: dict[Key, tuple[Entry, ...]], key: Key, gone: Sequence[Entry]) -> None:
+class CandidateGathering(Generic[Entry]):
+    """Files entries one by one, for an index of so many that it is made with rests in between."""
+
+    def __init__(self) -> None:
+        self.postings: dict[Probe, dict[Key, list[Entry]]] = {}
+
+    def add(self, filing: Filing, entry: Entry) -> None:
+        """File an entry."""
+        by_key = self.postings.setdefault(filing.probe, {})
+        for key in filing.keys:
+            by_key.setdefault(key, []).append(entry)
+
+    def index(self) -> CandidateIndex[Entry]:
+        """Return the index of what was filed; nothing may be added any more."""
+        return CandidateIndex(self.postings)
+
+
+def _remove(by_key: dict[Key, Sequence[Entry]], key: Key, gone: Sequence[Entry]) -> None:
     gone_ids = {id(entry) for entry in gone}
     kept = tuple(entry for entry in by_key.get(key, ()) if id(entry) not in gone_ids)
     if kept:
@@ -159,9 +176,7 @@ def _remove(by_key: dict[Key, tuple[Entry, ...]], key: Key, gone: Sequence[Entry
 
 
 def _by_slot(filed: Iterable[tuple[Filing, Entry]]) -> dict[Probe, dict[Key, list[Entry]]]:
-    slots: dict[Probe, dict[Key, list[Entry]]] = {}
+    gathering = CandidateGathering[Entry]()
     for filing, entry in filed:
-        by_key = slots.setdefault(filing.probe, {})
-        for key in filing.keys:
-            by_key.setdefault(key, []).append(entry)
-    return slots
+        gathering.add(filing, entry)
+    return gathering.postings

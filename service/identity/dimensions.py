@@ -12,7 +12,8 @@ import msgspec
 from service.kit.text import bounded_text, stripped_text
 
 PEOPLE = ("organization", "team", "project", "user", "api_key", "end_user", "agent", "session")
-MODELS = ("requested_model", "deployment", "served_model", "provider")
+ROUTE_DIMENSIONS = ("deployment", "served_model", "provider")
+MODELS = ("requested_model", *ROUTE_DIMENSIONS)
 DIMENSION_NAMES = (*PEOPLE, "tag", *MODELS)
 
 MAX_TAGS = 32

@@ -1,19 +1,22 @@
 """What is known of aliases and keys, loaded from Postgres; keys are remembered by each process for the hot paths.
 
 Guarantees: a change is heard at once (LISTEN) and takes at most 5 s when the news is lost; a key nobody knows is asked
-for each time, so that a declaration counts for the very next call. While Postgres does not answer, what was known up to
-15 min ago goes on being used. Learning is done beside recording: its failure fails nobody.
+for each time, so that a declaration counts for the very next call. That all news was heard is known by a beat: a notice
+of our own, which comes after those before it. Without one a key is asked for again after 5 s. While Postgres does not
+answer, or not in time, what was known up to 15 min ago goes on being used, even of a key that is known to have changed:
+a key without its team and its block would pass by all of their budgets. Learning is done beside recording: its failure
+fails nobody.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-import psycopg
 import structlog
 from psycopg import AsyncConnection
 
+from service.db.news import follow_news
 from service.db.pools import PostgresPool, connected
 from service.errors import Unavailable
 from service.identity import repository
@@ -26,6 +29,9 @@ from service.kit.stopping import stop
 _log = structlog.get_logger(__name__)
 
 _FRESH_SECONDS = 5.0
+_BEAT_SECONDS = 2.0
+# All news heard or not, what is used is read again now and then: beside the requests, and not in one of them.
+_RENEWAL_SECONDS = 60.0
 _USABLE_SECONDS = 900.0
 _KEYS_KEPT = 50_000
 _KEYS_PER_STATEMENT = 500
@@ -35,9 +41,6 @@ _ANSWER_SECONDS = 5.0
 # A check has 50 ms in all: with something older at hand it does not wait longer than this for something newer.
 _RENEWAL_WAIT_SECONDS = 0.025
 _TROUBLE_SECONDS = 1.0
-_RECONNECT_SECONDS = 1.0
-# A listener never sends anything: without keep-alives it would not notice that the other end is gone.
-_KEEPALIVE: Final[dict[str, Any]] = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 
 Wanted = tuple[str, str]  # (tenant_id, api_key)
 
@@ -49,13 +52,14 @@ async def load_aliases(connection: AsyncConnection[Any], tenant_id: str, known: 
 
 
 class _Remembered:
-    """A key as it was read, and the newest event heard of it by this process."""
+    """A key as it was read, whether it has changed since, and the newest event heard of it by this process."""
 
-    __slots__ = ("key", "newest_lesson", "read_at")
+    __slots__ = ("has_changed", "key", "newest_lesson", "read_at")
 
     def __init__(self, key: KnownKey, read_at: float) -> None:
         self.key = key
         self.read_at = read_at
+        self.has_changed = False
         self.newest_lesson: datetime | None = key.learned_from_occurred_at
 
 
@@ -68,12 +72,15 @@ class KeyRegistry:
         *,
         clock: Callable[[], float] = monotonic,
         statement_seconds: float = _STATEMENT_SECONDS,
+        beat_seconds: float = _BEAT_SECONDS,
     ) -> None:
         self._pool = pool
+        self._beat_seconds = beat_seconds
         self._clock = clock
         self._statement_seconds = statement_seconds
         self._keys: dict[Wanted, _Remembered] = {}
         self._distrusted_until = float("-inf")  # what was read before may have changed unheard
+        self._heard_until = float("-inf")  # what changed before, and after the above, has been heard
         self._lookups: MicroBatcher[Wanted, KnownKey | None] = MicroBatcher(
             self._ask, _KEYS_PER_STATEMENT, max_wait_ms=0
         )
@@ -89,12 +96,12 @@ class KeyRegistry:
         fresh = self._find_fresh(wanted)
         if fresh is not None:
             return fresh
-        if self._find_usable(wanted) is None:
-            return await self._look_up(wanted, patience_seconds)
+        if self._find_unchanged(wanted) is None:
+            return await self._look_up_or_recall(wanted, patience_seconds)
         await self._await_renewal(wanted, min(patience_seconds, _RENEWAL_WAIT_SECONDS))
         # Meanwhile a message may have told that it changed.
-        usable = self._find_usable(wanted)
-        return usable if usable is not None else await self._look_up(wanted, patience_seconds)
+        unchanged = self._find_unchanged(wanted)
+        return unchanged if unchanged is not None else await self._look_up_or_recall(wanted, patience_seconds)
 
     async def find_many(self, tenant_id: str, api_keys: Iterable[str]) -> dict[str, KnownKey]:
         """Return what is known of some keys, with one statement for all that are not at hand. Raises Unavailable."""
@@ -123,15 +130,17 @@ class KeyRegistry:
         return len(changed)
 
     def forget(self, tenant_id: str, api_key: str) -> None:
-        """Drop what is known of a key, and what a statement under way may say of it: it has just changed."""
+        """Ask anew for a key, also if a statement under way answers: it has just changed."""
         wanted = (tenant_id, api_key)
-        self._keys.pop(wanted, None)
+        remembered = self._keys.get(wanted)
+        if remembered is not None:
+            remembered.has_changed = True
         if wanted in self._in_flight:
             self._changed_in_flight.add(wanted)
 
     def start(self, database_url: str) -> None:
         """Follow the changes other processes make."""
-        self._follower = asyncio.create_task(self._follow(database_url))
+        self._follower = asyncio.create_task(follow_news(database_url, repository.KEY_CHANNEL, self._hear))
 
     async def close(self) -> None:
         """Stop following, and let the statement under way finish."""
@@ -141,15 +150,35 @@ class KeyRegistry:
 
     def _find_fresh(self, wanted: Wanted) -> KnownKey | None:
         remembered = self._keys.get(wanted)
-        if remembered is None or remembered.read_at <= self._distrusted_until:
+        if remembered is None or remembered.has_changed or remembered.read_at <= self._distrusted_until:
             return None
-        return remembered.key if self._clock() - remembered.read_at <= _FRESH_SECONDS else None
+        now = self._clock()
+        if now - max(remembered.read_at, self._heard_until) > _FRESH_SECONDS:
+            return None
+        if now - remembered.read_at > _RENEWAL_SECONDS:
+            self._start_renewal(wanted)
+        return remembered.key
 
-    def _find_usable(self, wanted: Wanted) -> KnownKey | None:
+    def _find_unchanged(self, wanted: Wanted) -> KnownKey | None:
+        """Return a key that may be old, but is not known to have changed."""
+        remembered = self._keys.get(wanted)
+        return None if remembered is None or remembered.has_changed else self._recall(wanted)
+
+    def _recall(self, wanted: Wanted) -> KnownKey | None:
+        """Return a key as it was read within the last 15 min."""
         remembered = self._keys.get(wanted)
         if remembered is None or self._clock() - remembered.read_at > _USABLE_SECONDS:
             return None
         return remembered.key
+
+    async def _look_up_or_recall(self, wanted: Wanted, patience_seconds: float) -> KnownKey | None:
+        try:
+            return await self._look_up(wanted, patience_seconds)
+        except Unavailable:
+            recalled = self._recall(wanted)
+            if recalled is None:
+                raise
+            return recalled
 
     async def _look_up(self, wanted: Wanted, patience_seconds: float) -> KnownKey | None:
         if self._lookups.queued_items >= _MAX_WAITING:
@@ -162,15 +191,19 @@ class KeyRegistry:
 
     async def _await_renewal(self, wanted: Wanted, wait_seconds: float) -> None:
         """Ask anew for a key that is known, once at a time, and wait a moment for the answer."""
+        renewal = self._start_renewal(wanted)
+        if self._clock() >= self._trouble_until:
+            await asyncio.wait([renewal], timeout=wait_seconds)
+            if not renewal.done():
+                self._trouble_until = self._clock() + _TROUBLE_SECONDS
+
+    def _start_renewal(self, wanted: Wanted) -> "asyncio.Task[None]":
         renewal = self._renewals.get(wanted)
         if renewal is None:
             renewal = asyncio.create_task(self._renew(wanted))
             self._renewals[wanted] = renewal
             renewal.add_done_callback(lambda _: self._renewals.pop(wanted, None))
-        if self._clock() >= self._trouble_until:
-            await asyncio.wait([renewal], timeout=wait_seconds)
-            if not renewal.done():
-                self._trouble_until = self._clock() + _TROUBLE_SECONDS
+        return renewal
 
     async def _renew(self, wanted: Wanted) -> None:
         try:
@@ -213,7 +246,7 @@ class KeyRegistry:
         if key is None:
             return
         remembered = _Remembered(key, asked_at)
-        if former is not None and former.newest_lesson is not None:
+        if former is not None and not former.has_changed and former.newest_lesson is not None:
             remembered.newest_lesson = max(former.newest_lesson, remembered.newest_lesson or former.newest_lesson)
         while len(self._keys) >= _KEYS_KEPT:
             self._keys.pop(next(iter(self._keys)))
@@ -221,7 +254,7 @@ class KeyRegistry:
 
     def _is_new(self, tenant_id: str, lesson: LearnedFacts) -> bool:
         remembered = self._keys.get((tenant_id, lesson.api_key))
-        if remembered is None:
+        if remembered is None or remembered.has_changed:
             return True
         newest = remembered.newest_lesson
         if newest is not None and lesson.occurred_at < newest:
@@ -229,19 +262,20 @@ class KeyRegistry:
         remembered.newest_lesson = lesson.occurred_at
         return lesson.facts.adds_to(remembered.key.learned)
 
-    async def _follow(self, database_url: str) -> None:
+    async def _hear(self, connection: AsyncConnection[Any]) -> None:
+        """Hear the news until the connection breaks, or does not answer any more."""
+        self._distrusted_until = self._clock()
+        own_beat = repository.new_beat()
         while True:
-            try:
-                async with await AsyncConnection.connect(database_url, autocommit=True, **_KEEPALIVE) as connection:
-                    await connection.execute(f"LISTEN {repository.KEY_CHANNEL}")
-                    # What was announced before is lost.
-                    self._distrusted_until = self._clock()
-                    async for notice in connection.notifies():
-                        tenant_id, _, api_key = notice.payload.partition(" ")
-                        self.forget(tenant_id, api_key)
-            except (psycopg.Error, OSError) as error:
-                _log.warning("key_news_interrupted", error=type(error).__name__)
-                await asyncio.sleep(_RECONNECT_SECONDS)
+            sent_at = self._clock()
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await repository.send_beat(connection, own_beat)
+            async for notice in connection.notifies(timeout=self._beat_seconds):
+                if notice.payload == own_beat:
+                    self._heard_until = sent_at
+                elif not repository.is_beat(notice.payload):
+                    tenant_id, _, api_key = notice.payload.partition(" ")
+                    self.forget(tenant_id, api_key)
 
 
 def _unanswered() -> Unavailable:

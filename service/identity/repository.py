@@ -17,6 +17,7 @@ from psycopg.rows import DictRow, dict_row
 
 from service.identity.aliases import Alias
 from service.identity.known_key import KEY_FACTS, KeyFacts, KnownKey, LearnedFacts
+from service.kit.ids import new_id_text
 
 KEY_CHANNEL = "tallygate_keys"
 
@@ -65,6 +66,9 @@ _DECLARE_KEY = (
 _DELETE_KEY = "DELETE FROM key_record WHERE tenant_id = %s AND api_key = %s"
 _LEARN_KEYS = files("service.identity").joinpath("sql/learn_keys.sql").read_text("utf-8") + f"RETURNING {_KEY_COLUMNS}"
 _ANNOUNCE_KEYS = "SELECT pg_notify(%s, notice) FROM unnest(%s::text[]) AS notice"
+_SEND_BEAT = "SELECT pg_notify(%s, %s)"
+# No tenant's name is empty.
+_BEAT = " "
 
 
 class AliasRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +184,21 @@ async def learn_keys(
 
 async def _announce_keys(connection: AsyncConnection[Any], tenant_id: str, keys: Sequence[str]) -> None:
     await connection.execute(_ANNOUNCE_KEYS, (KEY_CHANNEL, [f"{tenant_id} {api_key}" for api_key in keys]))
+
+
+def new_beat() -> str:
+    """Return a notice nobody else sends, which tells its sender that it has heard all notices before it."""
+    return _BEAT + new_id_text()
+
+
+def is_beat(notice: str) -> bool:
+    """Tell whether a notice is somebody's beat, and names no key."""
+    return notice.startswith(_BEAT)
+
+
+async def send_beat(connection: AsyncConnection[Any], beat: str) -> None:
+    """Send a beat to all who listen to news of keys."""
+    await connection.execute(_SEND_BEAT, (KEY_CHANNEL, beat))
 
 
 async def _fetch_one(connection: AsyncConnection[Any], statement: str, parameters: Any) -> DictRow | None:

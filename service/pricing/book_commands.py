@@ -15,6 +15,7 @@ from service.audit.repository import COMMAND_LINE
 from service.db.pools import PostgresPool, connected
 from service.errors import NotFound, TallygateError, Unavailable
 from service.kit.instants import checked_instant
+from service.outbound import shown_url
 from service.pricing import repository
 from service.pricing.book_candidate import entries_of, read_candidate, unpacked_map
 from service.pricing.book_diff import Entries, compare_books
@@ -23,7 +24,7 @@ from service.pricing.book_printing import print_diff, print_imports, print_judge
 from service.pricing.book_reading import find_entry, near_keys
 from service.pricing.book_schemas import price_view
 from service.pricing.import_guard import objections_to, warnings_about
-from service.pricing.map_download import MapDownloader, shown_url
+from service.pricing.map_download import MapDownloader
 from service.pricing.map_entry import CostMapError
 from service.pricing.price_book import PriceBook
 from service.pricing.repository import SHARED, ImportRow

@@ -21,6 +21,7 @@ from service.kit import clock
 from service.kit.body import BodyCollector, is_gzip
 from service.kit.instants import checked_instant, parse_instant
 from service.kit.pagination import decode_cursor, encode_cursor, invalid_cursor, page_limit
+from service.outbound import shown_url
 from service.pricing.book_import import ImportOrder, PriceBookImporter
 from service.pricing.book_reading import PriceBookReader
 from service.pricing.book_schemas import (
@@ -34,7 +35,7 @@ from service.pricing.book_schemas import (
     price_book_view,
     price_list,
 )
-from service.pricing.map_download import MapDownloader, shown_url
+from service.pricing.map_download import MapDownloader
 from service.pricing.repository import SHARED, ImportPosition
 from service.problems import problem_responses
 

@@ -16,9 +16,10 @@ from service.db.pools import PostgresConnection
 from service.errors import TallygateError
 from service.kit.clock import monotonic
 from service.kit.stopping import stop
+from service.outbound import shown_url
 from service.pricing import repository
 from service.pricing.book_import import IMPORTS, ImportOrder, PriceBookImporter
-from service.pricing.map_download import MapDownloader, shown_url
+from service.pricing.map_download import MapDownloader
 from service.pricing.repository import SHARED
 
 _log = structlog.get_logger(__name__)

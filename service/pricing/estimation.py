@@ -49,7 +49,8 @@ _MOST_TOKENS: Final = 10**15
 class PlannedCall(msgspec.Struct, frozen=True, kw_only=True):
     """A call before it is made, and what it will be priced by.
 
-    Without `max_output_tokens` the smaller of the model's maximum and 4096 is assumed.
+    Without `max_output_tokens` the model's maximum is assumed, or less: 4096, or what nearly all calls of the requested
+    model put out lately if that is more.
     """
 
     input_tokens: int
@@ -63,6 +64,7 @@ class PlannedCall(msgspec.Struct, frozen=True, kw_only=True):
     rules: PricingRules = NO_RULES
     dimensions: Dimensions = NO_DIMENSIONS
     declared: Declared = NOTHING_DECLARED
+    recent_output_tokens: int | None = None
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,31 +189,38 @@ def foresee(call: PlannedCall) -> Prospect:
         cases = dearest_kinds(selected.rates, selected.price, call.basis, declared)
     output_tokens = call.max_output_tokens
     if output_tokens is None:
-        output_tokens = _default_output_tokens(selected.price, call.declared)
-    case, rating = _dearest(call, cases, output_tokens)
+        output_tokens = _default_output_tokens(selected.price, call.declared, call.recent_output_tokens)
+    case, rating = _dearest(call, cases, output_tokens, selected)
     return Prospect(call, selected, cases, output_tokens, case, rating)
 
 
-def _default_output_tokens(price: ModelPrice | None, declared: Declared) -> int:
+def _default_output_tokens(price: ModelPrice | None, declared: Declared, recent: int | None) -> int:
     if is_silent(price) or (price is not None and has_content(declared) and not price.is_output_by_tokens):
         return 0
     maximum = None if price is None else price.entry.max_output_tokens
-    return min(maximum or DEFAULT_MAX_OUTPUT_TOKENS, DEFAULT_MAX_OUTPUT_TOKENS)
+    usual = max(DEFAULT_MAX_OUTPUT_TOKENS, recent or 0)
+    return min(maximum or usual, usual)
 
 
-def _dearest(call: PlannedCall, cases: tuple[Dearest, ...], output_tokens: int) -> tuple[Dearest, Rating]:
+def _dearest(
+    call: PlannedCall, cases: tuple[Dearest, ...], output_tokens: int, selected: SelectedRates | NoRates
+) -> tuple[Dearest, Rating]:
     """Return the case that costs most, and its rating.
 
     An event may tell declared units and no tokens: it is then charged for them although tokens would cover them, or
     although its tokens have no price.
     """
+    if len(cases) == 1 and not call.declared.units:
+        return cases[0], _rate(call, cases[0], call.input_tokens, output_tokens, selected)
     nothing = (0,) if call.declared.units else ()
     inputs, outputs = (call.input_tokens, *nothing), (output_tokens, *nothing)
-    rated = [(case, _rate(call, case, *tokens)) for case, *tokens in product(cases, inputs, outputs)]
+    rated = [(case, _rate(call, case, taken, made, selected)) for case, taken, made in product(cases, inputs, outputs)]
     return max(rated, key=lambda one: one[1].enforced_usd) if len(rated) > 1 else rated[0]
 
 
-def _rate(call: PlannedCall, case: Dearest, input_tokens: int, output_tokens: int) -> Rating:
+def _rate(
+    call: PlannedCall, case: Dearest, input_tokens: int, output_tokens: int, selected: SelectedRates | NoRates
+) -> Rating:
     return rate(
         case.usage(input_tokens, output_tokens, call.declared.units),
         call.basis,
@@ -223,6 +232,8 @@ def _rate(call: PlannedCall, case: Dearest, input_tokens: int, output_tokens: in
         trust_custom_rates=call.trust_custom_rates,
         rules=call.rules,
         dimensions=call.dimensions,
+        # Rates depend on how long the prompt is.
+        selected=selected if input_tokens == call.input_tokens else None,
     )
 
 
@@ -230,7 +241,7 @@ def _search(prospect: Prospect, available_usd: Decimal, maximum: int | None) -> 
     """Return the same as the inverse of the worst case, whatever rules make of it: it never falls with more tokens."""
 
     def cost_of(output_tokens: int) -> Decimal:
-        return _dearest(prospect.call, prospect.cases, output_tokens)[1].enforced_usd
+        return _dearest(prospect.call, prospect.cases, output_tokens, prospect.selected)[1].enforced_usd
 
     affordable, cost = 0, cost_of(0)
     if cost > available_usd:

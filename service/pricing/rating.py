@@ -56,11 +56,13 @@ def rate(
     trust_custom_rates: bool = True,
     rules: PricingRules = NO_RULES,
     dimensions: Dimensions = NO_DIMENSIONS,
+    selected: SelectedRates | NoRates | None = None,
 ) -> Rating:
     """Return what the call costs.
 
     `occurred_at` selects off-peak rates and the rules in force; `trust_custom_rates` = the tenant lets prices
-    configured on the gateway's deployments come before the book's; `rules` are the tenant's own.
+    configured on the gateway's deployments come before the book's; `rules` are the tenant's own; `selected` are the
+    rates of such a call with as many prompt tokens, if they have been selected before.
     """
     fees = guardrail_fees(usage, reported, book)
     if basis.is_cache_hit:
@@ -71,16 +73,17 @@ def rate(
         return _rating(_Component((), ZERO, "free", reasons.FAILED), fees, ZERO, reported, book)
     if models.is_router:
         fees = add_fees(fees, router_fees(usage.input_tokens, models.provider, reported, book))
-    selected = select_rates(
-        models,
-        basis,
-        book,
-        usage.input_tokens,
-        occurred_at=occurred_at,
-        trust_custom_rates=trust_custom_rates,
-        rules=rules,
-        dimensions=dimensions,
-    )
+    if selected is None:
+        selected = select_rates(
+            models,
+            basis,
+            book,
+            usage.input_tokens,
+            occurred_at=occurred_at,
+            trust_custom_rates=trust_custom_rates,
+            rules=rules,
+            dimensions=dimensions,
+        )
     component = _own_price(usage, basis, models.provider, selected, reported, fees, book)
     assumed = ZERO
     if component.state == "unpriced":

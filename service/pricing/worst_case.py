@@ -106,6 +106,25 @@ def dearest_kinds(
 
     Where units are declared, also a prompt without the parts whose tokens would measure them.
     """
+    if declared is not NOTHING_DECLARED:
+        return _find_dearest_kinds(rates, price, basis, declared)
+    # Of nothing but text the answer is always the same, and the rates of a model are the same object again and again.
+    name = (id(rates), id(price), basis.call_type)
+    known = _known_kinds.get(name)
+    if known is None or known[0] is not rates or known[1] is not price:
+        if len(_known_kinds) >= _MOST_KNOWN:
+            _known_kinds.clear()
+        known = _known_kinds[name] = (rates, price, _find_dearest_kinds(rates, price, basis, declared))
+    return known[2]
+
+
+_MOST_KNOWN: Final = 4_096
+_known_kinds: dict[tuple[int, int, str], tuple[Rates, ModelPrice | None, tuple[Dearest, ...]]] = {}
+
+
+def _find_dearest_kinds(
+    rates: Rates, price: ModelPrice | None, basis: PricingBasis, declared: Declared
+) -> tuple[Dearest, ...]:
     prompt = _dearest_of(_any_prompt(price), rates)
     prompts = (prompt,) if prompt is not None else ()
     if rate_keys.TEXT_INPUT not in rates:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 
 from service.access.repository import DEFAULT_TENANT
-from service.checks.publisher import Publisher
+from service.checks.publisher import LeftToServers, Publisher
 from service.config.fence import ConfigFence
 from service.config.service import ConfigStore
 from service.config.window_matcher import ConfigWindowMatcher
@@ -106,7 +106,7 @@ async def _opened(opener: Any, tenant_id: str, terms: RepricingTerms) -> AsyncIt
         configs = ConfigStore(pools.postgres, ConfigFence(pools.redis))
         await configs.get(tenant_id)
         configs.start(pools.postgres.conninfo)
-        publisher = Publisher(pools.redis, pools.postgres, publish_wait_ms=_PUBLISH_WAIT_MS)
+        publisher = Publisher(pools.redis, pools.postgres, publish_wait_ms=_PUBLISH_WAIT_MS, observer=LeftToServers())
         publisher.start()
         recorder = LedgerRecorder(
             pools.postgres, ConfigWindowMatcher(configs), publisher, max_batch_charges=1, batch_wait_ms=0

@@ -36,6 +36,7 @@ def test_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch):
         ("TALLYGATE_PORT", "0"),
         ("TALLYGATE_CHECK_DEADLINE_MS", "1"),
         ("TALLYGATE_ROLE", "both"),
+        ("TALLYGATE_DATABASE_POOL_MAX_CONNECTIONS", "2"),
         ("TALLYGATE_PORT", "x"),
     ],
 )

@@ -16,6 +16,7 @@ from service.access.directory import CallerDirectory
 from service.access.guards import admits, caller_of, provide_caller, requires
 from service.access.service import SettingsService, TenantService, TokenService
 from service.access.tokens import ROLES, Caller, TokenTerms
+from service.amount_bodies import ExactRequest
 from service.config.fence import ConfigFence
 from service.config.service import ConfigStore
 from service.db.pools import Pools
@@ -78,6 +79,7 @@ def make_app(services: Services) -> Litestar:
         [TokenController, TenantController, SettingsController, ingest, check, hot_check, read, admin, anybody],
         dependencies={name: provide(name) for name in names} | {"caller": Provide(provide_caller)},
         exception_handlers=problem_handlers(),
+        request_class=ExactRequest,
         openapi_config=openapi_config(),
         state=State({"services": services}),
         logging_config=None,

@@ -15,6 +15,7 @@ from service.access.guards import provide_caller
 from service.access.repository import insert_tenant
 from service.access.service import TokenService
 from service.access.tokens import ROLES, TokenTerms
+from service.amount_bodies import ExactRequest
 from service.config.fence import ConfigFence
 from service.config.service import ConfigStore
 from service.db.pools import Pools
@@ -51,6 +52,7 @@ def make_app(services: Services) -> Litestar:
         dependencies={field.name: provide(field.name) for field in fields(Services)}
         | {"caller": Provide(provide_caller)},
         exception_handlers=problem_handlers(),
+        request_class=ExactRequest,
         state=State({"services": services}),
         logging_config=None,
     )

@@ -61,7 +61,7 @@ def listening_registry(pools: Pools, database_url: str, clock: Clock) -> OpenReg
 
     @asynccontextmanager
     async def listening() -> AsyncIterator[KeyRegistry]:
-        opened = KeyRegistry(pools.postgres, clock=clock)
+        opened = KeyRegistry(pools.postgres, clock=clock, beat_seconds=0.05)
         opened.start(database_url)
         try:
             yield opened

@@ -6,9 +6,11 @@ import pytest
 
 from service.db.pools import Pools
 from service.errors import NotFound
+from service.identity import repository
 from service.identity.known_key import NOTHING, KeyFacts
 from service.identity.registry import KeyRegistry
 from service.identity.service import KeyService
+from service.kit.stopping import stop
 from tests.integration.identity.conftest import KEY, NOW, Clock, OpenRegistry, a_lesson, until
 
 Declare = Callable[..., Awaitable[Any]]
@@ -90,6 +92,75 @@ async def test_a_change_is_heard_by_every_process_at_once(
         await until(lambda: know("web"))
 
 
+async def test_a_key_costs_no_database_trip_for_as_long_as_all_news_is_heard(
+    listening_registry: OpenRegistry, declare: Declare, tenant_id: str, pools: Pools, clock: Clock
+) -> None:
+    await declare(team="core")
+    async with listening_registry() as registry:
+
+        async def has_heard_all() -> bool:
+            return registry._heard_until == clock.now
+
+        await until(has_heard_all)
+        clock.now += 1.0
+        await registry.find(tenant_id, KEY)
+        before = requests_made(pools)
+        for _ in range(5):
+            clock.now += 4.0
+            await until(has_heard_all)
+            assert await registry.find(tenant_id, KEY) is not None
+        assert requests_made(pools) == before
+        await declare(team="web")
+
+        async def is_changed() -> bool:
+            known = await registry.find(tenant_id, KEY)
+            return known is not None and known.declared.team == "web"
+
+        await until(is_changed)
+
+
+async def test_a_key_is_asked_for_again_when_nothing_proves_for_five_seconds_that_all_news_was_heard(
+    listening_registry: OpenRegistry, declare: Declare, tenant_id: str, pools: Pools, clock: Clock
+) -> None:
+    await declare(team="core")
+    async with listening_registry() as registry:
+
+        async def has_heard_all() -> bool:
+            return registry._heard_until == clock.now
+
+        await until(has_heard_all)
+        clock.now += 1.0
+        await registry.find(tenant_id, KEY)
+        await stop(registry._follower)
+        clock.now += 5.5
+        before = requests_made(pools)
+        assert await registry.find(tenant_id, KEY) is not None
+        assert requests_made(pools) == before + 1
+
+
+async def test_what_is_in_use_is_read_again_beside_the_calls(
+    listening_registry: OpenRegistry, declare: Declare, tenant_id: str, pools: Pools, clock: Clock
+) -> None:
+    await declare(team="core")
+    async with listening_registry() as registry:
+
+        async def has_heard_all() -> bool:
+            return registry._heard_until == clock.now
+
+        await until(has_heard_all)
+        clock.now += 1.0
+        await registry.find(tenant_id, KEY)
+        clock.now += 61.0
+        await until(has_heard_all)
+        before = requests_made(pools)
+
+        async def is_read_again() -> bool:
+            assert await registry.find(tenant_id, KEY) is not None
+            return requests_made(pools) > before
+
+        await until(is_read_again)
+
+
 async def test_what_was_read_before_a_process_listened_is_read_anew(
     listening_registry: OpenRegistry, declare: Declare, tenant_id: str, pools: Pools
 ) -> None:
@@ -121,6 +192,30 @@ async def test_an_answer_older_than_the_news_of_a_change_is_not_kept(
     known = await registry.find(tenant_id, KEY)
     assert known is not None
     assert known.declared.team == "web"
+
+
+async def test_a_key_whose_change_cannot_be_read_in_time_stays_what_it_was_until_it_can(
+    registry: KeyRegistry, declare: Declare, tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await declare(team="core", blocked=True)
+    await registry.find(tenant_id, KEY)
+    answered = asyncio.Event()
+    find_keys = repository.find_keys
+
+    async def find_late(*asked: Any) -> Any:
+        await answered.wait()
+        return await find_keys(*asked)
+
+    monkeypatch.setattr(repository, "find_keys", find_late)
+    await declare(team="web")
+    registry.forget(tenant_id, KEY)
+    known = await registry.find(tenant_id, KEY, patience_seconds=0.01)
+    assert known is not None
+    assert (known.declared.team, known.is_blocked) == ("core", True)
+    answered.set()
+    known = await registry.find(tenant_id, KEY)
+    assert known is not None
+    assert (known.declared.team, known.is_blocked) == ("web", False)
 
 
 async def test_events_teach_to_whom_a_key_belongs(registry: KeyRegistry, tenant_id: str) -> None:

@@ -23,7 +23,7 @@ from tests.integration.identity.conftest import KEY, Clock, a_lesson, until
 @pytest.fixture
 async def own_pool(empty_database_url: str) -> AsyncIterator[PostgresPool]:
     migrator.upgrade(empty_database_url)
-    pool = make_postgres_pool(empty_database_url, PostgresSettings(pool_min_connections=1, pool_max_connections=2))
+    pool = make_postgres_pool(empty_database_url, PostgresSettings(pool_min_connections=1, pool_max_connections=3))
     await pool.open()
     yield pool
     await pool.close()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidInput
-from service.pricing.map_download import MapDownloader, shown_url
+from service.outbound import shown_url
+from service.pricing.map_download import MapDownloader
 from service.settings import PricesSettings
 from tests.map_server import MapServer, answer
 

@@ -104,3 +104,7 @@ def lines(rating: Rating) -> dict[str, tuple[str, str, str]]:
         line.name: (f"{line.quantity.normalize():f}", line.unit, f"{line.amount_usd.normalize():f}")
         for line in rating.components
     }
+
+
+# Prices of a search by the size of its context.
+SEARCH = {f"search_context_size_{size}": rate for size, rate in (("low", 0.01), ("medium", 0.02), ("high", 0.03))}
