@@ -337,8 +337,10 @@ def test_an_event_without_litellms_payload_is_told_from_its_parts():
         "custom_llm_provider": "openai",
         "litellm_params": {"metadata": METADATA | {"model_group": "g", "deployment": "openai/m"}},
     }
-    now = utc_now()
-    payload = adapter.payload_from_parts(kwargs, {"id": "r1", "model": "m", "usage": usage}, now, now, "success")
+    ended_at = RECEIVED_AT
+    payload = adapter.payload_from_parts(
+        kwargs, {"id": "r1", "model": "m", "usage": usage}, ended_at, ended_at, "success"
+    )
     event = read(adapter.lean_payload(payload))
     assert isinstance(event, UsageEvent)
     assert (event.usage.input_tokens, event.usage.output_tokens, event.dimensions.api_key) == (7, 5, "a" * 64)

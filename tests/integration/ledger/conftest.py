@@ -96,6 +96,15 @@ async def ledger_tenant(pools: Pools, tenant_id: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def restored_epoch(pools: Pools) -> AsyncIterator[None]:
+    """For tests that raise the epoch: afterwards it is what other tests of this database have seen."""
+    async with pools.postgres.connection() as connection:
+        found = await (await connection.execute("SELECT epoch, timeline_id FROM ledger_epoch")).fetchone()
+        yield
+        await connection.execute("UPDATE ledger_epoch SET epoch = %s, timeline_id = %s", found)
+
+
+@pytest.fixture
 async def recorder(
     pools: Pools, two_budgets: TwoBudgets, publisher: NotingPublisher, ledger_tenant: str
 ) -> AsyncIterator[LedgerRecorder]:

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AbstractAsyncContextManager
 
+import pytest
 from click.testing import CliRunner
 
 from service.db.pools import Pools, PostgresPool, make_postgres_pool
@@ -10,6 +11,7 @@ from service.ledger.commands import raise_epoch
 from service.settings import PostgresSettings, Settings
 
 
+@pytest.mark.usefixtures("restored_epoch")
 async def test_raising_the_epoch_says_which_it_is_and_every_counter_read_from_then_on_carries_it(
     pools: Pools, settings: Settings
 ) -> None:

@@ -108,6 +108,7 @@ async def test_a_batch_matched_against_an_outdated_configuration_is_matched_agai
     assert await _scalar(pools, counted_under, ledger_tenant) == 2
 
 
+@pytest.mark.usefixtures("restored_epoch")
 async def test_a_restored_ledger_is_not_written_by_what_was_known_before(
     pools: Pools, recorder: LedgerRecorder, two_budgets: TwoBudgets, ledger_tenant: str
 ) -> None:

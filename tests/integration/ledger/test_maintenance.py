@@ -2,6 +2,8 @@
 
 from datetime import date
 
+import pytest
+
 from service.db.pools import Pools
 from service.ledger import maintenance
 
@@ -27,6 +29,7 @@ def test_months_run_over_the_end_of_the_year() -> None:
     ]
 
 
+@pytest.mark.usefixtures("restored_epoch")
 async def test_the_epoch_rises_when_the_timeline_is_another_and_only_then(pools: Pools) -> None:
     assert await maintenance.raise_epoch_after_failover(pools.postgres) is None
     async with pools.postgres.connection() as connection:
@@ -36,6 +39,7 @@ async def test_the_epoch_rises_when_the_timeline_is_another_and_only_then(pools:
     assert await maintenance.raise_epoch_after_failover(pools.postgres) is None
 
 
+@pytest.mark.usefixtures("restored_epoch")
 async def test_after_a_restore_the_epoch_is_above_all_that_redis_can_know(pools: Pools) -> None:
     async with pools.postgres.connection() as connection:
         [before] = await (await connection.execute("SELECT epoch FROM ledger_epoch")).fetchone() or [0]
