@@ -1,21 +1,20 @@
 """A web server on this machine that answers as it is told: for whatever downloads cost maps."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+
+from tests.loopback_server import LoopbackServer
 
 # Writes an answer by the handler it is given.
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
-class MapServer:
+class MapServer(LoopbackServer):
     """Answers by path; remembers who asked for what."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
-        self.released = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -28,21 +27,7 @@ class MapServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    @contextmanager
-    def running(self) -> Iterator["MapServer"]:
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.released.set()
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
+        super().__init__(Handler)
 
     def never(self) -> Answer:
         """Begin an answer and never end it."""

@@ -7,12 +7,13 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.loopback_server import LoopbackServer
 
 # Writes an answer by the handler it is given.
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -39,13 +40,12 @@ class Received:
         assert f"v1,{base64.b64encode(digest).decode()}" in signatures
 
 
-class WebhookReceiver:
+class WebhookReceiver(LoopbackServer):
     """Answers by path, 204 unless told otherwise."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}
         self.received: list[Received] = []
-        self.released = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -65,31 +65,10 @@ class WebhookReceiver:
             def log_message(self, *_: object) -> None:
                 pass
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, *_: object) -> None:
-                """A sender that closes the connection early is no error of the receiver."""
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(Handler)
 
     def at(self, path: str) -> list[Received]:
         return [each for each in list(self.received) if each.path == path]
-
-    @contextmanager
-    def running(self) -> Iterator["WebhookReceiver"]:
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.released.set()
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
 
     def never(self) -> Answer:
         """Keep the sender waiting until the test is over."""

@@ -9,13 +9,14 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import pytest
 
+from tests.loopback_server import LoopbackServer
 from tests.unit.litellm_adapter import adapter
 
 EVENT, VOID = "event", "void"
@@ -124,6 +125,19 @@ def test_what_was_read_before_the_spool_was_replaced_takes_nothing_out_of_the_ne
     other.close()
 
 
+def test_what_others_take_away_beside_a_spool_keeps_nobody_from_opening_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    files = adapter.Spool._files
+    monkeypatch.setattr(adapter.Spool, "_files", lambda spool: [tmp_path / "spool.sqlite3-wal", *files(spool)])
+    (tmp_path / "spool.sqlite3").write_bytes(b"this is no database, and long enough to be none" * 100)
+    spool = adapter.Spool(tmp_path, 1 << 20)
+    spool.store([item(b"one")])
+    assert [each.item.body for each in spool.read(5, 100)] == [b"one"]
+    assert len(list(tmp_path.glob("spool.damaged-*"))) == 1
+    spool.close()
+
+
 def _open_and_store(directory: Path, worker: int, barrier: Any) -> None:
     barrier.wait()
     spool = adapter.Spool(directory, 1 << 20)
@@ -221,7 +235,7 @@ def test_several_processes_store_in_one_spool_at_once(tmp_path: Path):
 # Writing and sending
 
 
-class Endpoint:
+class Endpoint(LoopbackServer):
     """A Tallygate that answers as it is told."""
 
     def __init__(self) -> None:
@@ -248,14 +262,7 @@ class Endpoint:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def events(self) -> list[Any]:
         return [json.loads(body) for method, _, body in list(self.requests) if method == "POST"]
@@ -263,9 +270,8 @@ class Endpoint:
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    found = Endpoint()
-    yield found
-    found.close()
+    with Endpoint().running() as found:
+        yield found
 
 
 class Running:

@@ -24,7 +24,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -892,7 +892,8 @@ class Spool:
         # The file is the operator's alone, like what is in it; SQLite makes those beside it alike.
         os.close(os.open(str(self._path), os.O_CREAT | os.O_RDWR, 0o600))
         for each in self._files():
-            each.chmod(0o600)
+            with suppress(FileNotFoundError):  # the last of the others closed it
+                each.chmod(0o600)
         database = _connect(self._path)
         try:
             # FULL: a commit is on disk when it returns.
@@ -916,7 +917,8 @@ class Spool:
         kept = _salvage(self._path, fresh)
         aside = f"spool.damaged-{int(time.time())}-{uuid.uuid4().hex[:8]}"
         for each in self._files():
-            each.rename(each.with_name(each.name.replace(self._path.name, aside)))
+            with suppress(FileNotFoundError):
+                each.rename(each.with_name(each.name.replace(self._path.name, aside)))
         fresh.rename(self._path)
         log.error("The spool %s is damaged (%s): %d kept, the rest put aside as %s.", self._path, damage, kept, aside)
 
