@@ -7,22 +7,21 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 from psycopg import AsyncConnection, sql
 from psycopg.rows import class_row
 
 from service.db.pools import PostgresPool
 from service.identity.conditions import Condition, Match
 from service.identity.dimensions import PEOPLE
+from service.ledger.charge import CountedCharge
 from service.ledger.queries import Bindings, reading
 
 PAGE_CHARGES: Final = 4_000
 _BEFORE_EVERYTHING: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Charges take effect at most 5 minutes after they are recorded: earlier partitions are left out. A day for our clocks.
+# Charges never take effect after they were recorded: earlier partitions are left out. A day for our clocks.
 _RECORDED_BEFORE_EFFECTIVE: Final = timedelta(days=1)
 
 _PAGE = sql.SQL("""
@@ -31,38 +30,20 @@ SELECT p.*, (
     WHERE k.tenant_id = {tenant_id} AND k.source = 'tallygate' AND k.event_id = 'reversal:' || p.charge_id
 ) IS NULL AS is_present
 FROM (
-    SELECT charge_id, effective_at, kind, price_state, enforced_usd, organization, team, project, "user", api_key,
-           end_user, agent, session, tags, requested_model, requested_canonical, deployment, deployment_id,
-           served_model, provider
+    SELECT charge_id, effective_at, config_version, kind, price_state, enforced_usd, organization, team, project,
+           "user", api_key, end_user, agent, session, tags, requested_model, requested_canonical, deployment,
+           deployment_id, served_model, provider
     FROM charge WHERE {where} ORDER BY effective_at, charge_id LIMIT {limit}
 ) AS p
 ORDER BY effective_at, charge_id
 """)
 
 
-class PastCharge(msgspec.Struct, frozen=True, kw_only=True):
-    """What a back-test needs of a charge."""
+class PastCharge(CountedCharge, frozen=True, kw_only=True):
+    """A recorded charge; `is_present`: no reversal has taken it back."""
 
-    charge_id: UUID
-    effective_at: datetime
     kind: str
     price_state: str
-    enforced_usd: Decimal
-    organization: str | None
-    team: str | None
-    project: str | None
-    user: str | None
-    api_key: str | None
-    end_user: str | None
-    agent: str | None
-    session: str | None
-    tags: list[str]
-    requested_model: str | None
-    requested_canonical: str | None
-    deployment: str | None
-    deployment_id: str | None
-    served_model: str | None
-    provider: str | None
     is_present: bool
 
 

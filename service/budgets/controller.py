@@ -218,7 +218,7 @@ class BudgetController(Controller):
         size = page_limit(limit)
         time_range = parse_range(_bounds(parameters), clock.utc_now(), first_page=first_page)
         stored = await budget_service.get(caller.tenant_id, budget_key(budget), caller.scope)
-        page = await budget_service.list_windows(
+        page = await budget_service.windows.list_page(
             stored,
             subject=None if subject is None else subject_of_text(stored, subject),
             start=time_range.start,

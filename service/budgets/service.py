@@ -6,7 +6,6 @@ Every write is a change of the tenant's configuration, so that a new or changed 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from service.budgets.creation import make_budgets
 from service.budgets.repository import Scope
 from service.budgets.seeding import BudgetSeeder, ConfigChanges
 from service.budgets.trail import record_change
-from service.budgets.windows import HoldReader, WindowPage, WindowReader
+from service.budgets.windows import HoldReader, WindowReader
 from service.db.pools import PostgresPool
 from service.errors import AlreadyExists, NotFound, StateConflict, Unavailable
 from service.kit.clock import monotonic
@@ -44,7 +43,7 @@ class BudgetService:
         self._pool = pool
         self._configs = configs
         self._seeder = seeder
-        self._windows = WindowReader(pool, holds)
+        self.windows = WindowReader(pool, holds)
 
     async def create(
         self, tenant_id: str, draft: BudgetDraft, *, wait_seconds: float, author: str = COMMAND_LINE
@@ -121,22 +120,6 @@ class BudgetService:
             return await repository.list_budgets(
                 connection, tenant_id, states=states, scope=scope, after=after, limit=limit
             )
-
-    async def list_windows(
-        self,
-        budget: Budget,
-        *,
-        subject: str | None,
-        start: datetime,
-        end: datetime,
-        scope: Scope,
-        after: tuple[str, datetime] | None,
-        limit: int,
-    ) -> WindowPage:
-        """Return the counters whose windows meet [start, end), by subject and time, those after (subject, start)."""
-        return await self._windows.list_page(
-            budget, subject=subject, start=start, end=end, scope=scope, after=after, limit=limit
-        )
 
     async def _seeded(self, budget: Budget, wait_seconds: float) -> Budget:
         """Seed the budget here and now if that takes no longer; the background goes on otherwise."""

@@ -117,7 +117,7 @@ class Drafting:
                 kind, subject, slug, match, limit, meaning, name, soft=soft, is_zero_none=is_zero_none
             )
         if planned is not None and dimensions is not None:
-            self._account(planned, subject, _without_absent(match), spend, resets_at, dimensions, rank)
+            self.add_account(planned, subject, _without_absent(match), spend, resets_at, dimensions, rank)
             return self.budgets[planned.draft.slug]
         return planned
 
@@ -152,8 +152,30 @@ class Drafting:
         dimensions: Dimensions,
         rank: Rank,
     ) -> None:
-        """Add one of several sums of a budget with a counter per value."""
-        self._account(self.budgets[planned.draft.slug], subject, match, spend, resets_at, dimensions, rank)
+        """Add to a drafted budget what LiteLLM says was spent in it, or by one of its values; if it says so."""
+        conditions = self._conditions(match)
+        if spend is None or conditions is None:
+            return
+        try:
+            check_amount(spend)
+        except AmountError as error:
+            self.remark("spend", subject, f"Its spend of {spend} is no amount ({error}): its logs alone count.")
+            return
+        if spend < 0:
+            self.remark("spend", subject, f"Its spend is {spend}: its logs alone count.")
+            return
+        planned = self.budgets[planned.draft.slug]
+        account = Account(
+            subject=subject,
+            match=conditions,
+            period=planned.draft.period,
+            spend_usd=spend or ZERO,
+            basis=self._basis(planned.draft.period, resets_at),
+            dimensions=dimensions,
+            rank=rank,
+        )
+        accounts = (*planned.accounts, account)
+        self.budgets[planned.draft.slug] = msgspec.structs.replace(planned, accounts=accounts)
 
     def window_spends(self, entities: Entities) -> dict[tuple[str, str, str], list[WindowSpendRow]]:
         """Return what was spent in windows, by (kind, id, duration)."""
@@ -239,40 +261,6 @@ class Drafting:
             self.remark("not_taken", subject, f"A soft budget of {soft} is no share of a limit of {limit}.")
             return ()
         return (share.normalize(),)
-
-    def _account(
-        self,
-        planned: PlannedBudget,
-        subject: str,
-        match: Mapping[str, object],
-        spend: Decimal | None,
-        resets_at: datetime | None,
-        dimensions: Dimensions,
-        rank: Rank,
-    ) -> None:
-        """Add what LiteLLM says was spent, if it says so."""
-        conditions = self._conditions(match)
-        if spend is None or conditions is None:
-            return
-        try:
-            check_amount(spend)
-        except AmountError as error:
-            self.remark("spend", subject, f"Its spend of {spend} is no amount ({error}): its logs alone count.")
-            return
-        if spend < 0:
-            self.remark("spend", subject, f"Its spend is {spend}: its logs alone count.")
-            return
-        account = Account(
-            subject=subject,
-            match=conditions,
-            period=planned.draft.period,
-            spend_usd=spend or ZERO,
-            basis=self._basis(planned.draft.period, resets_at),
-            dimensions=dimensions,
-            rank=rank,
-        )
-        accounts = (*planned.accounts, account)
-        self.budgets[planned.draft.slug] = msgspec.structs.replace(planned, accounts=accounts)
 
     def _conditions(self, match: Mapping[str, Any]) -> Match | None:
         try:
