@@ -25,7 +25,7 @@ _START_DEADLINE_SECONDS = 120.0  # recovery of a large write-ahead log after a p
 _CONFIGURATION = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "200",
+    "max_connections": "400",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
     "jit": "off",
