@@ -122,9 +122,9 @@ async def test_nothing_is_written_and_nothing_enforced(world: World):
 
 
 async def test_what_its_window_saw_before_the_range_is_counted_and_not_asked(world: World):
-    await _spend(world, "u1", "0.9")
-    start = utc_now()
-    await _spend(world, "u1", "0.2", startTime=start.timestamp(), endTime=start.timestamp())
+    start = utc_now().replace(microsecond=0) - timedelta(seconds=30)
+    for cost, at in (("0.9", start - timedelta(seconds=1)), ("0.2", start)):
+        await _spend(world, "u1", cost, startTime=at.timestamp(), endTime=at.timestamp())
     result = await _backtest(world, _budget(), **{"from": start.isoformat()})
     (subject,) = result["subjects"]
     assert (subject["calls"], subject["spent_usd"], subject["denied_calls"]) == (1, "0.2", 1)
