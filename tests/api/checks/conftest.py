@@ -12,6 +12,8 @@ from service.app import create_app
 from service.kit.ids import new_id
 from service.openapi import openapi_yaml
 from service.settings import CheckSettings, Settings
+from tests.api.checks.replica import Replica, open_replica
+from tests.api.checks.unsteady_redis import unsteady_redis
 from tests.api.checks.world import World
 from tests.app_client import running_client
 
@@ -47,3 +49,14 @@ async def other_world(app_and_client: Any) -> AsyncIterator[World]:
 def openapi(app_and_client: Any) -> Any:
     """The description of the interface."""
     return yaml.safe_load(openapi_yaml(app_and_client[0]))
+
+
+@pytest.fixture
+async def replica(world: World, redis_url: str) -> AsyncIterator[Replica]:
+    async with unsteady_redis(redis_url) as (line, client):
+        opened = await open_replica(world, line, client, world.services.pools.postgres)
+        yield opened
+        line.change("steady")
+        await opened.checks.close()
+        await opened.holds.close()
+        await opened.ledger.close()

@@ -1,7 +1,6 @@
 """Gateways whose counters fall silent: answered by the policy of the budgets, each call holding for itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,20 +10,8 @@ from service.checks.dialects.question import Question
 from service.checks.dialects.service import DialectService
 from service.kit.clock import utc_now
 from service.kit.ids import new_id
-from tests.api.checks.test_degraded import Replica, open_replica
-from tests.api.checks.unsteady_redis import unsteady_redis
+from tests.api.checks.replica import Replica
 from tests.api.checks.world import MODEL, World
-
-
-@pytest.fixture
-async def replica(world: World, redis_url: str) -> AsyncIterator[Replica]:
-    async with unsteady_redis(redis_url) as (line, client):
-        opened = await open_replica(world, line, client, world.services.pools.postgres)
-        yield opened
-        line.change("steady")
-        await opened.checks.close()
-        await opened.holds.close()
-        await opened.ledger.close()
 
 
 async def ask(world: World, replica: Replica, *, reserve: bool = False) -> Answer:

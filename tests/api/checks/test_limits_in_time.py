@@ -1,35 +1,20 @@
 """Limits that change with time: an increase is in force exactly until it is over; what was left is carried over."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
-
-import pytest
 
 from service.config.window_matcher import ConfigWindowMatcher
 from service.kit.clock import monotonic, to_unix_ms, utc_now
 from service.ledger.service import LedgerRecorder
 from tests import oracle
-from tests.api.checks.test_degraded import Replica, open_replica
-from tests.api.checks.unsteady_redis import unsteady_redis
+from tests.api.checks.replica import Replica
 from tests.api.checks.world import World
 from tests.drafts import a_draft
 from tests.integration.budgets.conftest import NotingPublisher
 
 DAY_SECONDS = 86_400
-
-
-@pytest.fixture
-async def replica(world: World, redis_url: str) -> AsyncIterator[Replica]:
-    async with unsteady_redis(redis_url) as (line, client):
-        opened = await open_replica(world, line, client, world.services.pools.postgres)
-        yield opened
-        line.change("steady")
-        await opened.checks.close()
-        await opened.holds.close()
-        await opened.ledger.close()
 
 
 async def _grant(world: World, **body: Any) -> Any:

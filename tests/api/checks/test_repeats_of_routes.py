@@ -1,31 +1,15 @@
 """A check sent again, to another replica: what was allowed is, what was denied is not, whatever ways are known then."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from service.budgets.period import RollingPeriod
 from service.kit.clock import utc_now
-from tests.api.checks.test_degraded import Replica, open_replica
+from tests.api.checks.replica import Replica
 from tests.api.checks.test_routes import FULL, MINI, SMART, held, shown, went
-from tests.api.checks.unsteady_redis import unsteady_redis
 from tests.api.checks.world import World
 
 AGAIN = SMART | {"reserve": True, "request_id": "r1"}
 
 
-@pytest.fixture
-async def other(world: World, redis_url: str) -> AsyncIterator[Replica]:
-    """A replica that has not asked the ledger yet where calls go."""
-    async with unsteady_redis(redis_url) as (line, client):
-        opened = await open_replica(world, line, client, world.services.pools.postgres)
-        yield opened
-        await opened.checks.close()
-        await opened.holds.close()
-        await opened.ledger.close()
-
-
-async def test_a_way_that_was_denied_is_denied_when_it_is_the_most_used_one_by_now(world: World, other: Replica):
+async def test_a_way_that_was_denied_is_denied_when_it_is_the_most_used_one_by_now(world: World, replica: Replica):
     for route in (MINI, MINI, FULL):
         await went(world, route)
     await world.put_budget("full", match={"deployment": FULL["deployment"]}, limit_usd="0")
@@ -34,7 +18,7 @@ async def test_a_way_that_was_denied_is_denied_when_it_is_the_most_used_one_by_n
     assert list(shown(first).items()) == [("openai/gpt-4.1-mini", True), ("azure/gpt-4.1", False)]
     for _ in range(4):
         await went(world, FULL)
-    again = await other.check(**AGAIN)
+    again = await replica.check(**AGAIN)
     assert [(route.served_model, route.allowed) for route in again.routes] == [
         ("azure/gpt-4.1", False),
         ("openai/gpt-4.1-mini", True),
@@ -43,14 +27,14 @@ async def test_a_way_that_was_denied_is_denied_when_it_is_the_most_used_one_by_n
     assert again.reservation.amount_usd == first["reservation"]["amount_usd"]
 
 
-async def test_a_call_that_was_allowed_is_allowed_when_its_ways_are_known_by_now(world: World, other: Replica):
+async def test_a_call_that_was_allowed_is_allowed_when_its_ways_are_known_by_now(world: World, replica: Replica):
     await world.put_budget("all", match={}, limit_usd="100")
     await world.put_budget("each", match={"deployment": "*"}, limit_usd="100")
     first = await world.check(**AGAIN)
     assert (first["allowed"], first["routes"]) == (True, [])
     await went(world, MINI)
     await went(world, FULL)
-    again = await other.check(**AGAIN)
+    again = await replica.check(**AGAIN)
     assert again.allowed
     assert [route.allowed for route in again.routes] == [True, True]
     assert again.reservation is not None
