@@ -11,23 +11,22 @@ _TEAMS, _USERS, _KEYS = 20, 200, 400
 
 
 def write_bodies(path: Path, *, bodies: int, events_per_body: int, now: float, seed: int) -> None:
-    """Write one body per line: a JSON array of that many distinct events of about 14 kB."""
+    """Write one body per line: a JSON array of that many distinct events of about 14 kB, of all keys in turn."""
     chance = random.Random(seed)
     event: dict[str, Any] = json.loads(CAPTURED.read_text("utf-8"))[0]
     with path.open("w", encoding="utf-8") as file:
         for body in range(bodies):
-            events = [_distinct(event, f"{seed}-{body}-{n}", chance, now) for n in range(events_per_body)]
+            numbers = range(body * events_per_body, (body + 1) * events_per_body)
+            events = [_distinct(event, f"{seed}-{n}", n % _KEYS, now - chance.random() * 60) for n in numbers]
             file.write(json.dumps(events) + "\n")
 
 
-def _distinct(event: dict[str, Any], name: str, chance: random.Random, now: float) -> dict[str, Any]:
-    key = chance.randrange(_KEYS)
+def _distinct(event: dict[str, Any], name: str, key: int, started: float) -> dict[str, Any]:
     metadata = event["metadata"] | {
         "user_api_key_hash": f"{key:064x}",
         "user_api_key_team_id": f"team-{key % _TEAMS}",
         "user_api_key_user_id": f"user-{key % _USERS}",
     }
-    started = now - chance.random() * 60
     return event | {
         "id": f"chatcmpl-{name}",
         "litellm_call_id": f"call-{name}",
