@@ -5,6 +5,7 @@ Litestar's: such a handler is declared like any other, takes nothing but `reques
 `read_body`, returns a `Response` of JSON bytes, and names `directly` last among its middleware.
 """
 
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -36,9 +37,10 @@ def directly(app: ASGIApp) -> ASGIApp:  # noqa: ARG001 — it is what is left ou
 async def read_body(request: Request[Any, Any, Any], most_bytes: int) -> bytes:
     """Return the whole body of a request. Raises RequestEntityTooLarge, MalformedBody."""
     chunks: list[bytes] = []
-    room, has_more = most_bytes, True
-    while has_more:  # as `read_chunks` does it: a generator costs as much again as what it yields here, one chunk
+    room, to_come, has_more = most_bytes, announced_bytes(request.scope), True
+    while has_more and to_come > 0:  # like `read_chunks`: a generator costs as much again as what it yields, one chunk
         chunk, has_more = await _receive_chunk(request)
+        to_come -= len(chunk)
         room -= len(chunk)
         if room < 0:
             raise RequestEntityTooLarge
@@ -48,9 +50,10 @@ async def read_body(request: Request[Any, Any, Any], most_bytes: int) -> bytes:
 
 async def read_chunks(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
     """Yield the body of a request as it comes; the caller says how much is too much. Raises MalformedBody."""
-    has_more = True
-    while has_more:
+    to_come, has_more = announced_bytes(request.scope), True
+    while has_more and to_come > 0:
         chunk, has_more = await _receive_chunk(request)
+        to_come -= len(chunk)
         yield chunk
 
 
@@ -60,6 +63,16 @@ async def _receive_chunk(request: Request[Any, Any, Any]) -> tuple[bytes, bool]:
     if message["type"] != "http.request":
         raise MalformedBody("The body broke off.")
     return message["body"], message.get("more_body", False)
+
+
+def announced_bytes(scope: Scope) -> float:
+    """Return how long the body is, inf if nobody said.
+
+    The server holds the client to its word. It says of the last chunk too that more may come: to ask for the end, which
+    is empty, costs as much as to ask for the chunk.
+    """
+    announced = find_header(scope, b"content-length")
+    return int(announced) if announced.isdecimal() else math.inf
 
 
 def find_header(scope: Scope, wanted: bytes) -> str:

@@ -26,7 +26,9 @@ def client() -> Any:
     return create_async_test_client([echo], exception_handlers=problem_handlers())
 
 
-async def call_with(messages: Sequence[dict[str, Any]]) -> tuple[int, bytes]:
+async def call_with(
+    messages: Sequence[dict[str, Any]], headers: Sequence[tuple[bytes, bytes]] = ()
+) -> tuple[int, bytes]:
     app = Litestar([echo], exception_handlers=problem_handlers(), openapi_config=None)
     coming, sent = iter(messages), []
 
@@ -36,7 +38,8 @@ async def call_with(messages: Sequence[dict[str, Any]]) -> tuple[int, bytes]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope: Any = {"type": "http", "method": "POST", "path": "/echo", "query_string": b"", "headers": []}
+    scope: Any = {"type": "http", "method": "POST", "path": "/echo", "query_string": b""}
+    scope["headers"] = list(headers)
     await app(scope, receive, send)
     return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
 
@@ -73,9 +76,18 @@ async def test_a_body_that_comes_in_pieces_is_put_together_and_bounded():
     assert (await call_with([{**pieces[0], "body": b"x" * 6}] * 2))[0] == 413
 
 
+async def test_the_end_of_a_body_that_has_come_in_full_is_not_asked_for():
+    length = [(b"content-length", b"4")]
+    pieces = [{"type": "http.request", "body": piece, "more_body": True} for piece in (b"[1", b"2]")]
+    assert await call_with(pieces, length) == (200, b"[12]")
+    nothing = {"type": "http.request", "body": b"", "more_body": False}
+    assert await call_with([nothing], [(b"content-length", b"0")]) == (200, b"")
+
+
 async def test_a_body_that_breaks_off_is_no_body():
     broken = [{"type": "http.request", "body": b"[", "more_body": True}, {"type": "http.disconnect"}]
     assert (await call_with(broken))[0] == 400
+    assert (await call_with(broken, [(b"content-length", b"2")]))[0] == 400
 
 
 @pytest.mark.parametrize(("name", "value"), [(b"content-encoding", "gzip"), (b"absent", "")], ids=["sent", "absent"])

@@ -15,6 +15,7 @@ from service.checks.dialects.authz_docs import AUTHZ_PATH_ITEM
 from service.checks.dialects.client_headers import body_length
 from service.checks.dialects.reading import admit_gateway, question_of
 from service.checks.dialects.service import DialectService
+from service.direct import announced_bytes
 from service.errors import NotFound, TallygateError
 from service.kit.clock import utc_now
 
@@ -55,7 +56,7 @@ async def _decide(scope: Scope, receive: Receive) -> Answer | None:
 
 async def _read_body(scope: Scope, receive: Receive) -> tuple[bytes, int] | None:
     """Return the beginning of the body and its length as far as it is counted; None when the gateway has gone."""
-    announced = body_length(scope["headers"])
+    announced, to_come = body_length(scope["headers"]), announced_bytes(scope)
     kept, counted = bytearray(), 0
     while True:
         message = cast("dict[str, Any]", await receive())
@@ -65,7 +66,8 @@ async def _read_body(scope: Scope, receive: Receive) -> tuple[bytes, int] | None
         counted += len(chunk)
         kept += chunk[: MOST_BYTES_READ - len(kept)]
         is_known = len(kept) >= MOST_BYTES_READ and announced > counted
-        if not message.get("more_body") or is_known or counted >= MOST_BYTES_COUNTED:
+        is_whole = not message.get("more_body") or counted >= to_come
+        if is_whole or is_known or counted >= MOST_BYTES_COUNTED:
             return bytes(kept), max(counted, announced)
 
 
