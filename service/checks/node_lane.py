@@ -166,10 +166,13 @@ class NodeLane:
         await asyncio.wait([connecting])
         self._connecting = None
         self._connection = connecting.result()
+        # A pipeline has a deadline already; the client's own, around each write, takes a task and a timer.
+        self._connection.socket_timeout = None
         return self._connection
 
     async def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
+            connection.socket_timeout = self._client.connection_pool.connection_kwargs.get("socket_timeout")
             await self._client.connection_pool.release(connection)
