@@ -21,8 +21,18 @@ class EngineOpener:
 
     @asynccontextmanager
     async def pools(self) -> AsyncIterator[Pools]:
-        """Open everything; an embedded database is brought to this version's schema first."""
-        with engines_for_command(read_settings()) as settings:
+        """Open everything; an embedded database is brought to this version's schema first.
+
+        Where there is none yet, none is made: `serve` and `migrate` do that.
+        """
+        settings = read_settings()
+        data_dir = settings.embedded.data_dir.absolute()
+        if settings.postgres.url is None and not EmbeddedEngines.has_database(data_dir):
+            raise click.ClickException(
+                f"There is no database in {data_dir}. Run this where `tallygate serve` keeps its data, or set"
+                " TALLYGATE_DATA_DIR or TALLYGATE_DATABASE_URL."
+            )
+        with engines_for_command(settings) as settings:
             async with open_pools(settings) as opened:
                 yield opened
 

@@ -99,6 +99,11 @@ class EmbeddedEngines:
             os.close(descriptor)
         return None
 
+    @staticmethod
+    def has_database(data_dir: Path) -> bool:
+        """Tell whether a database of earlier is kept here."""
+        return (data_dir / "postgres" / "PG_VERSION").exists()
+
     def __enter__(self) -> Self:
         self.start()
         return self

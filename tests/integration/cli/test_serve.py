@@ -260,6 +260,23 @@ def test_command_without_its_database_ends_with_one_line():
     assert "hunter2" not in ended.stderr
 
 
+@pytest.mark.parametrize("command", [("budgets", "export"), ("tenants", "list"), ("check-drift",)])
+def test_a_command_makes_no_database_where_none_is(data_dir: Path, command: tuple[str, ...]):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLYGATE_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "service.cli", *command],
+        env=environment,
+        cwd=data_dir.parent,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert f"There is no database in {data_dir}. " in ended.stderr
+    assert "TALLYGATE_DATABASE_URL" in ended.stderr
+    assert not data_dir.exists()
+
+
 def test_request_in_flight_is_answered_before_the_server_ends(data_dir: Path):
     with Server(data_dir) as server:
         server.ready()
