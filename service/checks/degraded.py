@@ -1,7 +1,7 @@
 """Decides without the counters, by what each budget says about that: `ledger`, `deny` or `allow`; the strictest wins.
 
 `ledger`: committed totals, read at most every 250 ms per counter and process, plus the holds this process saw last and
-those it placed since.
+those it placed since. A limit of 0 denies by any policy: nothing need be known for that.
 Approvals are never cached. When the ledger cannot be read either, `ledger` denies: nobody knows what was spent.
 """
 
@@ -193,10 +193,10 @@ def _denies(standing: Standing, route: RouteAsk) -> bool:
 
 def _exceeds(standing: Standing, route: RouteAsk) -> bool:
     """The operator of every check; see lua/check_and_hold.lua."""
-    if standing.available_micro_usd is None:
-        return False
-    is_too_much = not route.is_free and route.least_micro_usd > standing.available_micro_usd
-    return standing.limit_micro_usd == 0 or is_too_much
+    if standing.limit_micro_usd == 0:
+        return True
+    available = standing.available_micro_usd
+    return available is not None and not route.is_free and route.least_micro_usd > available
 
 
 def _shares(ask: HoldAsk, passing: Sequence[RouteAsk]) -> dict[str, int]:

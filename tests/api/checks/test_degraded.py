@@ -62,6 +62,18 @@ async def test_the_strictest_policy_of_the_enforcing_budgets_wins(world: World, 
     assert (await replica.check()).allowed is True
 
 
+@pytest.mark.parametrize("policy", ["allow", "ledger", "deny"])
+async def test_a_limit_of_nothing_denies_by_any_policy_but_in_shadow_mode(world: World, replica: Replica, policy: str):
+    await world.put_budget("none", limit_usd="0", on_unavailable=policy, match={"project": "p"})
+    await world.put_budget("shadow", limit_usd="0", on_unavailable=policy, match={"project": "q"}, mode="shadow")
+    replica.line.change("refusing")
+    for cost in ("0", "0.001"):
+        answer = await replica.check(dimensions={"project": "p"}, estimated_cost_usd=cost, reserve=True)
+        assert (answer.allowed, answer.degraded, answer.reservation) == (False, True, None)
+        assert answer.code == ("counters_unavailable" if policy == "deny" else "budget_exceeded")
+        assert (await replica.check(dimensions={"project": "q"}, estimated_cost_usd=cost)).allowed
+
+
 @pytest.mark.parametrize("mood", ["silent", "refusing", "slow"])
 async def test_every_answer_comes_within_the_deadline(world: World, replica: Replica, mood: Any):
     await world.put_budget(limit_usd="100")
