@@ -10,6 +10,7 @@ from psycopg import AsyncConnection, sql
 from psycopg.rows import class_row, dict_row
 
 from service.alerts.alert import Alert, Event
+from service.budgets.subject import forms_in_subjects
 from service.identity.conditions import comparable_value
 
 _LIST_ALERTS = """
@@ -137,13 +138,16 @@ def _scope_clause(scope: Scope, parameters: dict[str, Any]) -> sql.Composable:
     """Return what an alert must satisfy: its budget is confined to values of the scope, or its subject is of them."""
     clauses: list[sql.Composable] = [sql.SQL("true")]
     for number, (dimension, allowed) in enumerate(scope.items()):
-        name = f"scope_{number}"
-        parameters[name] = [comparable_value(dimension, value) for value in allowed]
+        name, forms = f"scope_{number}", f"scope_{number}_forms"
+        values = parameters[name] = [comparable_value(dimension, value) for value in allowed]
+        parameters[forms] = [form for value in values for form in forms_in_subjects(value)]
         # A list contains its elements and lists of them.
         clauses.append(
             sql.SQL(
                 "(to_jsonb({allowed}::text[]) @> (b.match -> {dimension})"
-                " OR (b.match -> {dimension} = '\"*\"' AND x.subject::jsonb ->> {dimension} = ANY ({allowed}::text[])))"
-            ).format(allowed=sql.Placeholder(name), dimension=sql.Literal(dimension))
+                " OR (b.match -> {dimension} = '\"*\"' AND x.subject::jsonb ->> {dimension} = ANY ({forms}::text[])))"
+            ).format(
+                allowed=sql.Placeholder(name), forms=sql.Placeholder(forms), dimension=sql.Literal(dimension)
+            )
         )
     return sql.SQL(" AND ").join(clauses)

@@ -6,6 +6,7 @@ from psycopg import sql
 
 from service.budgets.budget import Budget
 from service.budgets.repository import Scope
+from service.budgets.subject import forms_in_subjects
 from service.identity.conditions import comparable_value
 
 
@@ -17,7 +18,9 @@ def subject_in_scope(
     clauses: list[sql.Composable] = [sql.SQL("true")]
     for number, (dimension, allowed) in enumerate((d, a) for d, a in scope.items() if d in each):
         name = f"scope_{number}"
-        parameters[name] = [comparable_value(dimension, value) for value in allowed]
+        parameters[name] = [
+            form for value in allowed for form in forms_in_subjects(comparable_value(dimension, value))
+        ]
         clauses.append(
             sql.SQL("{column}::jsonb ->> {dimension} = ANY ({allowed})").format(
                 column=column, allowed=sql.Placeholder(name), dimension=sql.Literal(dimension)

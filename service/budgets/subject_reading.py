@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from service.budgets.budget import Budget
-from service.budgets.subject import subject_text, subject_values
+from service.budgets.subject import forms_in_subjects, named_subject_text, subject_values
 from service.errors import InvalidInput
 from service.identity.conditions import comparable_value
 
@@ -17,7 +17,7 @@ def subject_of_text(budget: Budget, text: str) -> str:
         values = {each[0]: text} if len(each) == 1 else {}
     if sorted(values) != sorted(each):
         raise _refusal(each)
-    return subject_text(values)
+    return named_subject_text(values)
 
 
 def subject_of_values(budget: Budget, values: Mapping[str, str]) -> str:
@@ -33,14 +33,14 @@ def subject_of_values(budget: Budget, values: Mapping[str, str]) -> str:
     named = {name: comparable_value(name, value) for name, value in values.items() if name in each}
     if sorted(values) != sorted(each) or not all(named.values()):
         raise _refusal(each)
-    return subject_text(named)
+    return named_subject_text(named)
 
 
 def is_visible(subject: str | None, scope: Mapping[str, Sequence[str]]) -> bool:
     """Tell whether a token of this scope may see what is about a counter; what is about all of them (None) it may."""
     values = {} if subject is None else subject_values(subject)
     return all(
-        values[name] in {comparable_value(name, value) for value in allowed}
+        values[name] in {form for value in allowed for form in forms_in_subjects(comparable_value(name, value))}
         for name, allowed in scope.items()
         if name in values
     )

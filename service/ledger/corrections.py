@@ -14,6 +14,7 @@ import psycopg
 import structlog
 
 from service.db.pools import PostgresConnection, PostgresPool
+from service.db.row_errors import ROW_ERRORS
 from service.db.tenant_lock import LOCK_SHARED, tenant_lock_keys
 from service.kit.sources import LEDGER_SOURCE
 from service.ledger import repository
@@ -25,9 +26,6 @@ from service.ledger.repository import Fence
 _log = structlog.get_logger(__name__)
 
 _LOCK_CORRECTIONS = "SELECT pg_advisory_xact_lock(%s)"
-
-# Errors that say something about a row, not about the state of the database: data exceptions and broken constraints.
-ROW_ERRORS = (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError)
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):

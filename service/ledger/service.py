@@ -18,6 +18,7 @@ import structlog
 from psycopg_pool import PoolTimeout
 
 from service.db.pools import PostgresPool
+from service.db.row_errors import ROW_ERRORS
 from service.errors import Unavailable
 from service.kit.batching import MicroBatcher
 from service.ledger import repository
@@ -32,7 +33,7 @@ from service.ledger.charge import (
     Unstorable,
 )
 from service.ledger.conflicts import conflict_of
-from service.ledger.corrections import ROW_ERRORS, Alongside, Correction, CorrectionOutcome, CorrectionWriter
+from service.ledger.corrections import Alongside, Correction, CorrectionOutcome, CorrectionWriter
 from service.ledger.posts import CommittedPosts
 from service.ledger.repository import EventKey
 

@@ -92,6 +92,17 @@ async def test_a_row_the_database_refuses_fails_alone(recorder: LedgerRecorder, 
     assert Counter(type(outcome) for outcome in outcomes) == {Recorded: 20, Unstorable: 1}
 
 
+async def test_a_row_too_large_for_an_index_fails_alone_and_for_good(
+    recorder: LedgerRecorder, ledger_tenant: str
+) -> None:
+    """The driver calls this an operational error, and trying again would end the same way."""
+    unfiled = a_draft(ledger_tenant, user=random.Random(7).randbytes(3_000).hex())  # does not compress
+    outcomes = await recorder.record([a_draft(ledger_tenant), unfiled, *[a_draft(ledger_tenant) for _ in range(5)]])
+    assert outcomes.pop(1) == Unstorable("budget_window_pkey")
+    assert {type(outcome) for outcome in outcomes} == {Recorded}
+    assert await recorder.record([unfiled]) == [Unstorable("budget_window_pkey")]
+
+
 async def test_a_batch_matched_against_an_outdated_configuration_is_matched_again(
     pools: Pools, recorder: LedgerRecorder, two_budgets: TwoBudgets, ledger_tenant: str
 ) -> None:
