@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 from uuid import UUID
 
 import msgspec
 
-from service.budgets.budget import Budget
+from service.budgets.budget import Budget, OnUnavailable
 from service.budgets.period import Window, window_of
 from service.budgets.subject import subject_text
 from service.identity.call import CallNames
@@ -77,6 +77,7 @@ class _Contents(NamedTuple):
     filed: CandidateIndex[_Entry]
     wanted: Counter[str]  # how many budgets want a value of a dimension
     named: Counter[str]  # how many say anything of it, be it that it is absent
+    policies: Counter[tuple[str, OnUnavailable]]  # how many that enforce want a value of it, by their policy
 
     def with_changes(self, changed: Iterable[Budget]) -> "_Contents":
         latest = {budget.budget_id: budget for budget in changed}
@@ -97,9 +98,13 @@ class _Contents(NamedTuple):
         named = self.named.copy()
         named.subtract(condition.dimension for entry in former for condition in entry.budget.match)
         named.update(condition.dimension for entry in new for condition in entry.budget.match)
-        return _Contents(entries, filed, +wanted, +named)
+        policies = self.policies.copy()
+        policies.subtract(policy for entry in former for policy in _policies(entry.budget))
+        policies.update(policy for entry in new for policy in _policies(entry.budget))
+        return _Contents(entries, filed, +wanted, +named, +policies)
 
 
+_NOTHING = _Contents({}, CandidateIndex({}), Counter(), Counter(), Counter())
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
 _MOST_MATCHED = 20_000
@@ -121,7 +126,7 @@ class BudgetSet:
 
     def __init__(self, version: int, budgets: Iterable[Budget] = (), *, base: _Contents | None = None) -> None:
         self.version = version
-        self._contents = (base or _Contents({}, CandidateIndex({}), Counter(), Counter())).with_changes(budgets)
+        self._contents = (base or _NOTHING).with_changes(budgets)
         self._known: dict[int, _Matched] = {}
         # What budgets name and a call has only once a gateway has sent it somewhere.
         self.route_dimensions = tuple([name for name in ROUTE_DIMENSIONS if name in self._contents.named])
@@ -197,6 +202,11 @@ class BudgetSet:
         wanted = self._contents.wanted
         return [name for name in DIMENSION_NAMES if name in wanted and not call.values.get(name)]
 
+    def policies(self, dimensions: Iterable[str]) -> list[OnUnavailable]:
+        """Return what the budgets that enforce and want a value of some of these dimensions do when none can be had."""
+        named = self._contents.policies
+        return [policy for policy in get_args(OnUnavailable) if any((name, policy) in named for name in dimensions)]
+
 
 class BudgetGathering:
     """Makes a set of very many budgets, some at a time: in one go it would take a second of a server's only thread."""
@@ -206,6 +216,7 @@ class BudgetGathering:
         self._filed = CandidateGathering[_Entry]()
         self._wanted: Counter[str] = Counter()
         self._named: Counter[str] = Counter()
+        self._policies: Counter[tuple[str, OnUnavailable]] = Counter()
 
     def add(self, budgets: Iterable[Budget]) -> None:
         """Add budgets, none of them for the second time."""
@@ -214,12 +225,19 @@ class BudgetGathering:
             self._filed.add(entry.filing, entry)
             self._wanted.update(_wanted_dimensions(entry.budget))
             self._named.update([condition.dimension for condition in entry.budget.match])
+            self._policies.update(_policies(entry.budget))
 
     def budget_set(self, version: int) -> BudgetSet:
         """Return the set of what was added; nothing may be added any more."""
-        base = _Contents(self._entries, self._filed.index(), self._wanted, self._named)
+        base = _Contents(self._entries, self._filed.index(), self._wanted, self._named, self._policies)
         return BudgetSet(version, base=base)
 
 
 def _wanted_dimensions(budget: Budget) -> list[str]:
     return [condition.dimension for condition in budget.match if condition.kind != "absent"]
+
+
+def _policies(budget: Budget) -> list[tuple[str, OnUnavailable]]:
+    if budget.mode != "enforce":
+        return []
+    return [(name, budget.on_unavailable) for name in dict.fromkeys(_wanted_dimensions(budget))]

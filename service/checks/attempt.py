@@ -12,12 +12,15 @@ from service.checks.request import CheckRequest
 from service.checks.route_plan import RoutePlan, plan_routes
 from service.checks.routes import NOTHING_SEEN, RecentUse
 from service.config.snapshot import TenantConfig
-from service.identity.dimensions import CompletedDimensions
+from service.identity.dimensions import KEY_DIMENSIONS, CompletedDimensions
 from service.pricing.price_book import PriceBook
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What stays the same however often the question is put. `asked_by`: this check, and no other of the same id."""
+    """What stays the same however often the question is put. `asked_by`: this check, and no other of the same id.
+
+    `is_key_unread`: the call has a key, and what is known of it could not be read in time.
+    """
 
     request: CheckRequest
     dimensions: CompletedDimensions
@@ -25,6 +28,14 @@ class Asked(msgspec.Struct, frozen=True):
     fingerprint: str
     asked_by: str
     recent: RecentUse = NOTHING_SEEN
+    is_key_unread: bool = False
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """Return the dimensions the call has no value of and its key might have told, could it have been read."""
+        if not self.is_key_unread:
+            return ()
+        return tuple([name for name in KEY_DIMENSIONS if getattr(self.dimensions.values, name) is None])
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,9 @@ UNRESOLVED = Counter(
 DEGRADED = Counter(
     "tallygate_checks_degraded", "Checks answered without the counters, by the policy applied.", ["policy"]
 )
+UNREAD_KEYS = Counter(
+    "tallygate_checks_unread_keys", "Checks whose key could not be read in time, by outcome.", ["outcome"]
+)
 CHECK_SECONDS = Histogram(
     "tallygate_check_seconds",
     "Time to decide a check.",

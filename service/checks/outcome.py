@@ -68,8 +68,9 @@ class RouteOutcome(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What led to the decision. `unresolved`: dimensions some budget asks for and the call has no value of.
+    """What led to the decision. `is_degraded`: the counters or the key could not be asked in time.
 
+    `unresolved`: dimensions some budget asks for and the call has no value of, and those a key tells that was not read.
     `appraisal`: of the candidates the call may go on with; of all when it is denied. `routes`: () if there is one only.
     """
 

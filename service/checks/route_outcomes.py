@@ -73,13 +73,14 @@ def affordable_tokens(
 def unresolved_names(attempt: Attempt) -> list[str]:
     """Return the dimensions some budget asks for and the call has no value of, on some way it may go.
 
-    Where it goes is not known either if the ledger had to be asked and did not answer.
+    Where it goes is not known either if the ledger had to be asked and did not answer, nor is what a key tells that
+    could not be read, whether a budget asks for it or not.
     """
     budgets, request = attempt.config.budgets, attempt.asked.request
-    candidates = attempt.appraisal.candidates
-    if len(candidates) == 1 and attempt.asked.recent.is_known:
+    candidates, untold = attempt.appraisal.candidates, attempt.asked.untold
+    if len(candidates) == 1 and attempt.asked.recent.is_known and not untold:
         return budgets.unresolved(candidates[0].call)
-    names = {name for candidate in candidates for name in budgets.unresolved(candidate.call)}
+    names = {name for candidate in candidates for name in budgets.unresolved(candidate.call)}.union(untold)
     if not attempt.asked.recent.is_known:
         told = {name for name in ("deployment", "provider") if getattr(request, name)}
         names |= set(budgets.route_dimensions) - told

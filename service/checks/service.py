@@ -1,7 +1,7 @@
 """Decides whether a call may be made: who, which model, what it may cost, which budgets, one script call.
 
 Guarantees: the decision is made by the newest configuration any replica has decided by; it comes within the deadline,
-by the counters or, when they cannot be asked in time, by the policy of the budgets (`degraded`).
+by the counters or, when they or the key cannot be asked in time, by the policy of the budgets (`degraded`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -38,7 +38,7 @@ from service.pricing.registry import PriceBooks
 
 # Shares of the deadline: for looking up the key, for what calls of the model did lately, for seeding or reloading, and
 # up to the ledger's answer in the counters' place.
-_KEY_SHARE = 0.3
+_KEY_SHARE = 0.4
 _RECENT_SHARE = 0.2
 _SEEDING_SHARE = 0.4
 _LEDGER_SHARE = 0.9
@@ -88,6 +88,8 @@ class CheckService:
         except (CountersUnavailable, LedgerUnavailable) as error:
             is_in_doubt = isinstance(error, CountersUnavailable) and not isinstance(error, NothingDone)
             outcome = await self._decide_by_policy(attempt, started, is_in_doubt=is_in_doubt)
+        if attempt.asked.is_key_unread:
+            metrics.UNREAD_KEYS.labels("allowed" if isinstance(outcome, Allowed) else outcome.code).inc()
         (metrics.CHECKS_ALLOWED if isinstance(outcome, Allowed) else metrics.CHECKS.labels(outcome.code)).inc()
         metrics.CHECK_SECONDS.observe(monotonic() - started)
         return outcome
@@ -115,7 +117,7 @@ class CheckService:
         await self._doubtful.close()
 
     async def _prepare(self, caller: Caller, request: CheckRequest) -> Attempt:
-        known = await self._find_key(caller, request)
+        known, is_key_unread = await self._find_key(caller, request)
         config = self._configs.find(caller.tenant_id) or await self._get_config(caller.tenant_id)
         asked = Asked(
             request,
@@ -124,6 +126,7 @@ class CheckService:
             fingerprint_of(request, caller.pinned) if request.wants_hold else "",
             new_id_text() if request.wants_hold else "",
             await self._find_recent_use(request, config),
+            is_key_unread,
         )
         return self._put(asked, config, self._clock())
 
@@ -143,15 +146,16 @@ class CheckService:
     def _put(self, asked: Asked, config: TenantConfig, at: datetime) -> Attempt:
         return prepare_attempt(asked, config, self._prices.at(config.tenant_id, at), at)
 
-    async def _find_key(self, caller: Caller, request: CheckRequest) -> KnownKey | None:
+    async def _find_key(self, caller: Caller, request: CheckRequest) -> tuple[KnownKey | None, bool]:
+        """Return what is known of the key of a call, and whether that is unknown because it could not be read."""
         api_key = effective_key(request.dimensions, caller.pinned)
         if api_key is None:
-            return None
+            return None, False
         patience_seconds = self._deadline_seconds * _KEY_SHARE
         try:
-            return await self._keys.find(caller.tenant_id, api_key, patience_seconds=patience_seconds)
+            return await self._keys.find(caller.tenant_id, api_key, patience_seconds=patience_seconds), False
         except Unavailable:
-            return None  # what stays unknown is answered as `unresolved`
+            return None, True
 
     async def _decide(self, attempt: Attempt) -> Outcome:
         """Ask the counters, as often as it takes to put the right question.
@@ -168,6 +172,8 @@ class CheckService:
                     attempt = await self._seed(attempt, positions)
                 case StaleConfig(version):
                     attempt = await self._follow(attempt, version)
+                    if refusal := find_refusal(attempt):
+                        return refusal
                 case StaleWindow(now_ms):
                     attempt = self._put(attempt.asked, attempt.config, from_unix_ms(now_ms))
                 case IdReused():

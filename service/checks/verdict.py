@@ -21,12 +21,18 @@ from service.kit.clock import from_unix_ms
 
 
 def find_refusal(attempt: Attempt) -> Denied | None:
-    """Return the denial of what need not be asked: a blocked key, more counters than one call may have."""
+    """Return the denial of what need not be asked: a blocked key, more counters than one call may have.
+
+    And of what cannot be asked: a key that could not be read might have brought budgets into play that do not go on
+    without. `ledger` denies, too, as the ledger is what did not answer.
+    """
     code: DenialCode | None = None
     if attempt.asked.dimensions.is_key_blocked:
         code = "key_blocked"
     elif len(attempt.counters) > MOST_COUNTERS:
         code = "too_many_budgets"
+    elif not {"ledger", "deny"}.isdisjoint(attempt.config.budgets.policies(attempt.asked.untold)):
+        code = "counters_unavailable"
     if code is None or not attempt.is_enforced:
         return None
     return Denied(_explain(attempt, (), [False] * len(attempt.plan.routes), {}, is_degraded=False), code)
@@ -125,7 +131,7 @@ def _explain(
         routes=route_outcomes(plan, flags, standings, own, is_named=attempt.asked.request.names_ways),
         unresolved=unresolved_names(attempt),
         standings=standings,
-        is_degraded=is_degraded,
+        is_degraded=is_degraded or attempt.asked.is_key_unread,
         max_affordable_output_tokens=affordable_tokens(plan, flags, standings, own),
         settings=attempt.config.settings,
     )

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-from service.identity.dimensions import PEOPLE, CompletedDimensions, Dimensions
+from service.identity.dimensions import KEY_DIMENSIONS, PEOPLE, CompletedDimensions, Dimensions
 from service.identity.known_key import NOTHING, KnownKey
 
-_NOT_OF_KEYS = tuple(name for name in PEOPLE if name not in {"team", "user", "organization", "project"})
-_OF_KEYS = tuple(name for name in PEOPLE if name not in _NOT_OF_KEYS)
+_NOT_OF_KEYS = tuple(name for name in PEOPLE if name not in KEY_DIMENSIONS)
 
 
 def complete_dimensions(
@@ -23,7 +22,7 @@ def complete_dimensions(
         value = getattr(carried, name)
         if value:
             values[name], provenance[name] = value, "carried"
-    for name in _OF_KEYS:
+    for name in KEY_DIMENSIONS:
         if value := getattr(declared, name):
             values[name], provenance[name] = value, "declared"
         elif value := getattr(carried, name):

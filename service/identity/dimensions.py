@@ -12,6 +12,8 @@ import msgspec
 from service.kit.text import bounded_text, stripped_text
 
 PEOPLE = ("organization", "team", "project", "user", "api_key", "end_user", "agent", "session")
+# What the entry of a key can tell of a call.
+KEY_DIMENSIONS = ("organization", "team", "project", "user")
 ROUTE_DIMENSIONS = ("deployment", "served_model", "provider")
 MODELS = ("requested_model", *ROUTE_DIMENSIONS)
 DIMENSION_NAMES = (*PEOPLE, "tag", *MODELS)

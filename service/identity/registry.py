@@ -24,6 +24,7 @@ from service.identity.aliases import AliasBook
 from service.identity.known_key import KeyLesson, KnownKey, LearnedFacts, merge_lessons
 from service.kit.batching import MicroBatcher
 from service.kit.clock import monotonic
+from service.kit.patience import patience
 from service.kit.stopping import stop
 
 _log = structlog.get_logger(__name__)
@@ -184,7 +185,8 @@ class KeyRegistry:
         if self._lookups.queued_items >= _MAX_WAITING:
             raise Unavailable("Too many keys are waiting to be looked up.")
         try:
-            async with asyncio.timeout(patience_seconds):
+            # The answer may be there while the loop is busy with other requests: that is no silence of the database.
+            async with patience(patience_seconds):
                 return await self._lookups.submit(wanted)
         except TimeoutError as error:
             raise _unanswered() from error

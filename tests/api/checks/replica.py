@@ -49,7 +49,9 @@ class Replica:
         return check_answer(await self.decide(**fields))
 
 
-async def open_replica(world: World, line: UnsteadyRedis, client: Any, ledger_pool: Any) -> Replica:
+async def open_replica(
+    world: World, line: UnsteadyRedis, client: Any, ledger_pool: Any, *, key_pool: Any = None
+) -> Replica:
     postgres = world.services.pools.postgres
     prices = PriceBooks(postgres)
     await prices.reload()
@@ -59,7 +61,7 @@ async def open_replica(world: World, line: UnsteadyRedis, client: Any, ledger_po
     local_holds = LocalHolds(monotonic)
     checks = CheckService(
         configs=ConfigStore(postgres, ConfigFence(client)),
-        keys=KeyRegistry(postgres),
+        keys=KeyRegistry(key_pool or postgres),
         prices=prices,
         holds=holds,
         seeder=CounterSeeder(client, ledger, timeout_ms=1_000),

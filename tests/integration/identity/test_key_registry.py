@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -303,3 +304,22 @@ async def test_a_deleted_key_is_unknown_until_its_next_event(
     await registry.learn(tenant_id, [a_lesson(user="u1")])
     known = await keys.get(tenant_id, KEY)
     assert (known.is_declared, known.learned.user) == (False, "u1")
+
+
+async def test_a_busy_loop_is_not_taken_for_a_database_that_does_not_answer(
+    registry: KeyRegistry, declare: Declare, tenant_id: str
+) -> None:
+    await declare(blocked=True)
+
+    async def keep_busy() -> None:
+        while True:
+            time.sleep(0.01)  # noqa: ASYNC251 — as requests of others do, each turn of the loop takes its time
+            await asyncio.sleep(0)
+
+    busy = asyncio.create_task(keep_busy())
+    try:
+        known = await registry.find(tenant_id, KEY, patience_seconds=0.015)
+    finally:
+        await stop(busy)
+    assert known is not None
+    assert known.is_blocked

@@ -5,11 +5,12 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
-from service.budgets.matching import BudgetSet
+from service.budgets.matching import BudgetGathering, BudgetSet
 from service.identity.call import CallNames
-from tests.budget_builders import NOON, a_budget, a_call
+from tests.budget_builders import NOON, a_budget, a_call, some_terms
 
 
 def _subjects(match: dict[str, Any], call: CallNames) -> list[str]:
@@ -136,6 +137,27 @@ def test_changes_make_a_new_set_and_leave_the_old_one_alone():
     users = {f"u{n}": len(later.match(a_call(user=f"u{n}"), NOON)) for n in range(4)}
     assert users == {"u0": 1, "u1": 1, "u2": 0, "u3": 1}
     assert len(former.match(a_call(user="u2"), NOON)) == 1
+
+
+@pytest.mark.parametrize("is_gathered", [False, True])
+def test_what_budgets_do_without_a_value_they_want_is_known(is_gathered: bool):
+    known = [
+        a_budget({"team": "a", "user": None}, terms=some_terms(on_unavailable="deny")),
+        a_budget({"team": "b", "project": "*"}, terms=some_terms(on_unavailable="allow")),
+        a_budget({"user": "u"}, terms=some_terms(on_unavailable="deny", mode="shadow")),
+    ]
+    gathering = BudgetGathering()
+    gathering.add(known)
+    budgets = gathering.budget_set(1) if is_gathered else BudgetSet(1, known)
+    assert budgets.policies(("team", "user")) == ["deny", "allow"]
+    assert budgets.policies(("project",)) == ["allow"]
+    assert budgets.policies(("user", "session")) == []
+    changed = [
+        msgspec.structs.replace(known[0], state="archived"),
+        msgspec.structs.replace(known[2], terms=some_terms(on_unavailable="ledger")),
+    ]
+    later = budgets.with_changes(2, changed)
+    assert (later.policies(("team",)), later.policies(("user",))) == (["allow"], ["ledger"])
 
 
 def test_dimensions_that_budgets_want_and_a_call_lacks_are_unresolved():
