@@ -4,6 +4,7 @@ Guarantees: nobody learns anything of a key they cannot show in plain; guesses a
 budgets that are not the key's own no more is told than the tenant's `deny_detail` allows. Nothing is held.
 """
 
+import re
 from collections import OrderedDict
 from decimal import Decimal
 from uuid import UUID
@@ -30,6 +31,8 @@ _ASKS_PER_SECOND, _ASKS_AT_ONCE = 2.0, 10
 _GUESSES_PER_SECOND, _GUESSES_AT_ONCE = 5.0, 50
 _MOST_KNOWN = 10_000
 _NO_TOKEN = UUID(int=0)
+# Whatever else is asked for is nobody's name, and may not even be a text the database takes.
+_TENANT_ID = re.compile(r"[a-z0-9_-]{1,63}")
 
 
 class QuotaService:
@@ -72,7 +75,8 @@ class QuotaService:
         )
 
     async def _find_owner(self, api_key: str, tenant_id: str | None) -> tuple[str, KnownKey]:
-        owners = await self._keys.find_owners(api_key, tenant_id=tenant_id, most=2)
+        is_possible = tenant_id is None or _TENANT_ID.fullmatch(tenant_id) is not None
+        owners = await self._keys.find_owners(api_key, tenant_id=tenant_id, most=2) if is_possible else []
         if not owners:
             self._known.pop(api_key, None)
             raise Unauthenticated("This key is not known.")

@@ -21,6 +21,7 @@ MOST_TOKENS: Final = 1_000_000_000_000
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _ANSWER_COUNTS: Final = ("n", "best_of")
 _NUMBER_CHARACTERS: Final = "0123456789+-.eE"
+_MOST_NUMBER_CHARACTERS: Final = 64
 
 
 class CallSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,8 +93,21 @@ def _name(value: str) -> str:
 
 
 def _positive(value: Any) -> int:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    return min(value, MOST_TOKENS) if is_count else 0
+    """Return a count above 0, however it is spelled: 50, 50.0 and "50" are one to many servers; 0 = none is said."""
+    if isinstance(value, str) and len(value) <= _MOST_NUMBER_CHARACTERS:
+        value = _number(value)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        return 0
+    if value >= MOST_TOKENS:
+        return MOST_TOKENS
+    return int(value) if value == int(value) else 0
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _prompts(value: Any) -> int:

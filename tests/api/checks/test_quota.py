@@ -121,6 +121,13 @@ async def test_a_key_two_tenants_know_says_which_it_means(world: World, other_wo
     assert (await ask(world, key, query="?tenant=nobody")).status_code == 401
 
 
+@pytest.mark.parametrize("name", ["%00", "a%00b", "%ED%A0%80", "A", "a.b", "a%0A"])
+async def test_a_name_no_tenant_can_have_is_nobodys(world: World, key: str, name: str):
+    await register(world, key)
+    assert (await ask(world, key, query=f"?tenant={name}")).status_code == 401
+    assert (await ask(world, key, query="?model=%00")).status_code == 200
+
+
 async def test_asking_too_often_is_slowed_down_and_nobody_else_is(world: World, key: str):
     await register(world, key)
     answers = await asyncio.gather(*[ask(world, key) for _ in range(60)])
