@@ -13,7 +13,6 @@ from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import msgspec
-import psycopg
 import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import PoolTimeout
@@ -23,10 +22,10 @@ from service.budgets.budget import Budget
 from service.budgets.matching import BudgetSet
 from service.budgets.seeding_repository import ChunkWritten, CounterAmount, Place
 from service.db.pools import PostgresPool
-from service.errors import TallygateError
 from service.identity.call import call_names_of_charge
 from service.kit.ids import new_id
 from service.kit.money import EXACT, ZERO
+from service.kit.retries import Retries
 from service.kit.stopping import stop
 from service.ledger.charge import CountedCharge
 from service.ledger.posts import CommittedPosts
@@ -38,6 +37,9 @@ _CHUNK_CHARGES = 5_000
 _GROUP_BUDGETS = 1_000
 _MATCHED_AT_ONCE = 200
 _POLL_SECONDS = 2.0
+# Longer than between two looks, so that each one after a failure begins with other tenants.
+_FIRST_RETRY_SECONDS = 4.0
+_MOST_RETRY_SECONDS = 300.0
 
 # advanced: a chunk was added, or budgets became current; busy: another process is at it; idle: nothing to seed.
 Step = Literal["advanced", "busy", "idle"]
@@ -76,6 +78,7 @@ class BudgetSeeder:
         self._publisher = publisher
         self._chunk_charges = chunk_charges
         self._group_budgets = group_budgets
+        self._retries = Retries(_FIRST_RETRY_SECONDS, _MOST_RETRY_SECONDS)
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
 
@@ -131,19 +134,36 @@ class BudgetSeeder:
             self._wake.clear()
             try:
                 await self.run_once()
-            except (psycopg.Error, PoolTimeout, TallygateError) as error:
+            except Exception as error:  # noqa: BLE001 — whatever it is, the next look must come
                 _log.warning("seeding_interrupted", error=type(error).__name__)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
 
     async def run_once(self) -> None:
-        """Seed all there is to seed, tenant by tenant in turns, but for what others are at."""
+        """Seed all there is to seed, tenant by tenant in turns, but for what others are at.
+
+        A tenant that cannot be seeded waits, for longer each time, and keeps no other from its turn. Raises PoolTimeout
+        when no connection is to be had, and what the database driver raises when it cannot tell who is to be seeded.
+        """
         while True:
             async with self._pool.connection() as connection:
                 tenant_ids = await repository.find_tenants_to_seed(connection)
-            steps = [await self.step(tenant_id) for tenant_id in tenant_ids]
+            self._retries.keep(set(tenant_ids))
+            steps = [await self._turn(tenant_id) for tenant_id in tenant_ids if not self._retries.is_waiting(tenant_id)]
             if "advanced" not in steps:
                 return
+
+    async def _turn(self, tenant_id: str) -> Step:
+        try:
+            step = await self.step(tenant_id)
+        except Exception as error:  # whatever it is, it is no other tenant's
+            seconds = self._retries.failed(tenant_id)
+            if isinstance(error, PoolTimeout):
+                raise  # the next tenant would wait for a connection as long
+            _log.exception("tenant_not_seeded", tenant_id=tenant_id, next_try_seconds=seconds)
+            return "idle"
+        self._retries.succeeded(tenant_id)
+        return step
 
 
 async def _sum_up(group: Sequence[Budget], charges: Sequence[CountedCharge]) -> list[CounterAmount]:

@@ -123,8 +123,8 @@ async def test_even_without_the_lock_that_saves_work_nothing_counts_twice(
     assert await posted(pools, budget.budget_id) == {"{}": Decimal(1)}
 
 
-class _Crash(Exception):
-    pass
+class _Crash(BaseException):
+    """The process is gone: no error anybody handles."""
 
 
 @pytest.mark.parametrize("when", ["before_commit", "after_commit", "before_finish"])
@@ -240,6 +240,31 @@ async def test_the_background_seeds_what_nobody_waits_for(replica: Replica, budg
     while (await replica.service.get(budget_tenant, budget.budget_id)).state != "current":
         assert monotonic() < deadline
         await asyncio.sleep(0.01)
+
+
+async def test_a_tenant_that_cannot_be_seeded_keeps_no_other_from_its_turn(
+    replica: Replica, other_replica: Replica, pools: Pools, budget_tenant: str
+) -> None:
+    later = f"{budget_tenant}-later"  # whose turn comes after
+    async with pools.postgres.connection() as connection:
+        await connection.execute("INSERT INTO tenant (tenant_id, name) VALUES (%s, 'test')", (later,))
+    for tenant_id in (budget_tenant, later):
+        await _spend(replica, tenant_id, ["1"])
+    broken, sound = await _create(replica, budget_tenant), await _create(replica, later)
+    async with pools.postgres.connection() as connection:  # nothing here reads such a period
+        await connection.execute("UPDATE budget SET period = '{}' WHERE budget_id = %s", (broken.budget_id,))
+    try:
+        async with asyncio.timeout(30):
+            while (await replica.service.get(later, sound.budget_id)).state != "current":
+                await replica.seeder.run_once()
+    finally:
+        async with pools.postgres.connection() as connection:
+            await connection.execute(
+                "UPDATE budget SET period = %s::jsonb WHERE budget_id = %s", ('{"kind":"lifetime"}', broken.budget_id)
+            )
+    assert (await replica.service.get(budget_tenant, broken.budget_id)).state == "seeding"
+    await other_replica.seed_all()
+    assert (await replica.service.get(budget_tenant, broken.budget_id)).state == "current"
 
 
 async def test_closing_ends_the_background_whatever_it_is_at(pools: Pools, publisher: NotingPublisher) -> None:
