@@ -15,8 +15,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add a column and two tables."""
+    """Add two columns and two tables."""
     op.add_column("budget", sa.Column("rollover", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
+    op.add_column(
+        "budget",
+        sa.Column("former_limits", postgresql.JSONB(astext_type=sa.Text()), server_default="[]", nullable=False),
+    )
     op.create_index(
         "budget_with_rollover",
         "budget",
@@ -59,4 +63,5 @@ def downgrade() -> None:
     op.drop_index("budget_increase_by_budget", table_name="budget_increase")
     op.drop_table("budget_increase")
     op.drop_index("budget_with_rollover", table_name="budget", postgresql_where="rollover IS NOT NULL")
+    op.drop_column("budget", "former_limits")
     op.drop_column("budget", "rollover")

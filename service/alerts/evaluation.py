@@ -17,7 +17,7 @@ from service.alerts.alert import Alert, Kind
 from service.alerts.evaluation_repository import AskedCounter, BudgetKey, CounterFigures
 from service.budgets.budget import Budget
 from service.budgets.forecast import Projection
-from service.budgets.limits import next_change_at
+from service.budgets.limits import next_change_at, present_terms, terms_of
 from service.budgets.period import RollingPeriod, counted_buckets, shown_window, window_of
 from service.budgets.thresholds import next_amount, reached
 from service.db.pools import PostgresConnection, PostgresPool
@@ -137,16 +137,24 @@ def _budget_key(counter: CounterKey) -> BudgetKey:
 
 
 def _asked(counter: CounterKey, budget: Budget, now: datetime) -> AskedCounter:
-    """Return what to read: a closed window is judged by the limit of its last instant, a rolling one as it is now."""
+    """Return what to read: a closed window is judged by the limit it closed with, a rolling one as it is now."""
     if isinstance(budget.period, RollingPeriod):
         buckets = counted_buckets(budget.period, now)
-        first, last, at = buckets[0], buckets[-1], now
+        first, last, at, terms = buckets[0], buckets[-1], now, present_terms(budget)
     else:
         window = window_of(budget.period, counter.bucket)
         first = last = window.start
+        terms = terms_of(budget, window, now)
         at = max(now if window.end is None else min(now, window.end - _MICROSECOND), window.start)
     return AskedCounter(
-        tenant_id=counter.tenant_id, budget_id=counter.budget_id, subject=counter.subject, first=first, last=last, at=at
+        tenant_id=counter.tenant_id,
+        budget_id=counter.budget_id,
+        subject=counter.subject,
+        first=first,
+        last=last,
+        at=at,
+        limit_usd=terms.limit_usd,
+        most_carried_usd=terms.most_carried_usd,
     )
 
 

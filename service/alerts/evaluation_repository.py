@@ -21,12 +21,19 @@ _SQL = files("service.alerts").joinpath("sql")
 _EFFECTIVE_LIMIT = _SQL.joinpath("effective_limit.sql").read_text("utf-8")
 
 
-def _statement(name: str, counter: str) -> str:
-    limit = _EFFECTIVE_LIMIT.format(counter=counter)
-    return _SQL.joinpath(name).read_text("utf-8").format(effective_limit=limit)
+# Of windows that are not over.
+_PRESENT_LIMIT = "b.limit_usd"
+_PRESENT_MOST_CARRIED = "COALESCE((b.rollover ->> 'cap_usd')::numeric, b.limit_usd)"
 
 
-_READ_COUNTERS = _statement("read_counters.sql", "a")
+def _statement(
+    name: str, counter: str, *, limit: str = _PRESENT_LIMIT, most_carried: str = _PRESENT_MOST_CARRIED
+) -> str:
+    effective_limit = _EFFECTIVE_LIMIT.format(counter=counter, limit=limit, most_carried=most_carried)
+    return _SQL.joinpath(name).read_text("utf-8").format(effective_limit=effective_limit)
+
+
+_READ_COUNTERS = _statement("read_counters.sql", "a", limit="a.limit_usd", most_carried="a.most_carried_usd")
 _FIND_DUE = _statement("find_due.sql", "c")
 _REARM = _statement("rearm.sql", "c")
 _RAISE = _SQL.joinpath("raise_alerts.sql").read_text("utf-8")
@@ -58,7 +65,10 @@ BudgetKey = tuple[str, UUID]  # tenant_id, budget_id
 
 
 class AskedCounter(msgspec.Struct, frozen=True, kw_only=True):
-    """A counter to read: the oldest and newest bucket that count, and the instant whose limit is asked for."""
+    """A counter to read: the oldest and newest bucket that count, and the instant whose increases count.
+
+    `limit_usd`: the limit of its window without them, `most_carried_usd`: the most that counts of what was carried in.
+    """
 
     tenant_id: str
     budget_id: UUID
@@ -66,6 +76,8 @@ class AskedCounter(msgspec.Struct, frozen=True, kw_only=True):
     first: datetime
     last: datetime
     at: datetime
+    limit_usd: Decimal
+    most_carried_usd: Decimal
 
 
 class CounterFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,8 +41,10 @@ class _Watched:
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.is_rolling = isinstance(budget.period, RollingPeriod)
-        # No effective limit is lower than the plain one: below its first threshold there is nothing to look at.
-        self.first_usd = EXACT.multiply(budget.terms.thresholds[0], budget.limit_usd)
+        # No effective limit is lower than the plain one, of closed windows than a former one: below its first threshold
+        # there is nothing to look at.
+        least = min([budget.limit_usd, *[former.limit_usd for former in budget.former_limits]])
+        self.first_usd = EXACT.multiply(budget.terms.thresholds[0], least)
         self.outlooks: dict[tuple[str, datetime | None], Outlook] = {}
 
 

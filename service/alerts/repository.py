@@ -146,8 +146,6 @@ def _scope_clause(scope: Scope, parameters: dict[str, Any]) -> sql.Composable:
             sql.SQL(
                 "(to_jsonb({allowed}::text[]) @> (b.match -> {dimension})"
                 " OR (b.match -> {dimension} = '\"*\"' AND x.subject::jsonb ->> {dimension} = ANY ({forms}::text[])))"
-            ).format(
-                allowed=sql.Placeholder(name), forms=sql.Placeholder(forms), dimension=sql.Literal(dimension)
-            )
+            ).format(allowed=sql.Placeholder(name), forms=sql.Placeholder(forms), dimension=sql.Literal(dimension))
         )
     return sql.SQL(" AND ").join(clauses)

@@ -6,6 +6,7 @@ again; every portion is whole or not there.
 """
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from service.budgets import repository
 from service.budgets.apply_plan import Step, plan_steps
 from service.budgets.budget import Budget, BudgetDraft
 from service.budgets.creation import make_budgets
+from service.budgets.limits import changed_budget
 from service.budgets.repository import load_budgets
 from service.budgets.seeding import ConfigChanges
 from service.budgets.trail import record_changes
@@ -74,7 +76,8 @@ async def _take(
     wanted = [step.draft for step in steps if step.verb in {"replace", "create"} and step.draft is not None]
     pairs: list[tuple[Budget | None, Budget | None]] = [(budget, None) for budget in gone]
     await repository.archive_all(connection, gone, version)
-    after = [_with_terms(step, version) for step in changed]
+    now = await repository.read_clock(connection)
+    after = [_with_terms(step, version, now) for step in changed]
     await repository.store_terms_of_all(connection, after)
     pairs += [(step.present, budget) for step, budget in zip(changed, after, strict=True)]
     made = await make_budgets(connection, order.tenant_id, wanted, version)
@@ -84,7 +87,7 @@ async def _take(
     return [step for step in steps if step.verb != "unchanged"]
 
 
-def _with_terms(step: Step, version: int) -> Budget:
+def _with_terms(step: Step, version: int, at: datetime) -> Budget:
     assert step.present is not None
     assert step.draft is not None
-    return msgspec.structs.replace(step.present, terms=step.draft.terms, changed_version=version)
+    return changed_budget(step.present, step.draft.terms, version=version, at=at)

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from service.budgets.budget import Budget
-from service.budgets.limits import carried_into, carry_is_due, counted_carry
+from service.budgets.limits import carried_into, carry_is_due, present_terms
 from service.budgets.matching import BudgetCounter, BudgetSet
 from service.budgets.period import RollingPeriod, Window, shown_window
 from service.errors import InvalidInput
@@ -79,6 +79,7 @@ class Replay:
         self._budget = budget
         self._start = start
         self._narrowed = narrowed or {}
+        self._terms = present_terms(budget)
         self._limit = micro_usd_rounded_down(budget.limit_usd)
         self._tallies: dict[str, _Tally] = {}
         self._windows_kept = 0
@@ -120,7 +121,7 @@ class Replay:
 
     def _denies(self, call: PastCall, tally: "_Tally", counter: BudgetCounter) -> bool:
         carried = tally.carried(self._budget, counter.window, call.effective_at)
-        limit = self._limit + micro_usd_rounded_down(counted_carry(self._budget.limit_usd, carried))
+        limit = self._limit + micro_usd_rounded_down(self._terms.counted_carry(self._budget.limit_usd, carried))
         if limit == 0 or (call.is_unpriced and self._budget.on_unpriced == "deny"):
             return True
         amount = micro_usd_rounded_up(call.amount_usd)

@@ -36,6 +36,14 @@ class Increase(msgspec.Struct, frozen=True, kw_only=True):
     author: str
 
 
+class FormerLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """What limit and roll-over were up to an instant (exclusive)."""
+
+    limit_usd: Decimal
+    rollover: Rollover | None
+    until: datetime
+
+
 class BudgetTerms(msgspec.Struct, frozen=True, kw_only=True):
     """What may change in place."""
 
@@ -64,7 +72,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     `config_version`: charges of a lower one were recorded before the budget existed; the seeding adds those effective
     from `counts_from` (None = ever), in the order (effective_at, charge_id), up to (`seeded_through`,
     `seeded_charge_id`) so far. `changed_version`: the config_version of its last change, which versions the limit.
-    `increases`: those that were not over when it was loaded, so limits.py asks each for its time.
+    `increases`: those that were not over when it was loaded, so limits.py asks each for its time. `former_limits`: what
+    counted before the present terms, oldest first; of changes in one window only what it began with.
     """
 
     tenant_id: str
@@ -82,6 +91,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     seeded_through: datetime | None = None
     seeded_charge_id: UUID | None = None
     increases: tuple[Increase, ...] = ()
+    former_limits: tuple[FormerLimit, ...] = ()
     # How many calls may share a counter, derived from the match: orders row locks, the most shared counters last.
     breadth: int = -1
 

@@ -13,7 +13,7 @@ import msgspec
 from psycopg import AsyncConnection, sql
 from psycopg.rows import DictRow, dict_row
 
-from service.budgets.budget import Budget, BudgetTerms, Increase, Rollover
+from service.budgets.budget import Budget, BudgetTerms, FormerLimit, Increase, Rollover
 from service.budgets.match import parse_match
 from service.budgets.period import Period
 from service.budgets.period_document import parse_period, period_document
@@ -21,8 +21,9 @@ from service.identity.conditions import Match, comparable_value, match_document
 
 BUDGET_COLUMNS = (
     "tenant_id, budget_id, slug, name, match::text AS match, limit_usd, period::text AS period, mode,"
-    " thresholds::text AS thresholds, on_unavailable, on_unpriced, hold_basis, rollover::text AS rollover, state,"
-    " created_at, archived_at, config_version, changed_version, counts_from, seeded_through, seeded_charge_id,"
+    " thresholds::text AS thresholds, on_unavailable, on_unpriced, hold_basis, rollover::text AS rollover,"
+    " former_limits::text AS former_limits, state, created_at, archived_at, config_version, changed_version,"
+    " counts_from, seeded_through, seeded_charge_id,"
     " (SELECT json_agg(json_build_object('increase_id', i.increase_id, 'amount_usd', i.amount_usd::text,"
     " 'subject', i.subject, 'granted_at', i.granted_at, 'until', i.until, 'reason', i.reason, 'author', i.author)"
     " ORDER BY i.granted_at, i.increase_id)::text FROM budget_increase AS i WHERE i.tenant_id = budget.tenant_id"
@@ -49,7 +50,7 @@ _STORE_TERMS = f"""
 UPDATE budget
 SET name = %(name)s, limit_usd = %(limit_usd)s, mode = %(mode)s, thresholds = %(thresholds)s,
     on_unavailable = %(on_unavailable)s, on_unpriced = %(on_unpriced)s, hold_basis = %(hold_basis)s,
-    rollover = %(rollover)s, changed_version = %(version)s
+    rollover = %(rollover)s, former_limits = %(former_limits)s, changed_version = %(version)s
 WHERE tenant_id = %(tenant_id)s AND budget_id = %(budget_id)s AND state <> 'archived'
 RETURNING {BUDGET_COLUMNS}
 """
@@ -73,6 +74,7 @@ WHERE tenant_id = %(tenant_id)s AND state = ANY (%(states)s)
 ORDER BY slug, budget_id LIMIT %(limit)s
 """
 _rollover_decoder = msgspec.json.Decoder(Rollover)
+_former_limits_decoder = msgspec.json.Decoder(tuple[FormerLimit, ...])
 _increases_decoder = msgspec.json.Decoder(tuple[Increase, ...])
 
 _LOADED_AT_ONCE = 500
@@ -127,15 +129,9 @@ async def has_charges(connection: AsyncConnection[Any], tenant_id: str, since: d
     return row is not None and bool(row[0])
 
 
-async def store_terms(connection: AsyncConnection[Any], budget: Budget, terms: BudgetTerms, version: int) -> Budget:
-    """Store other terms of a live budget."""
-    parameters = {
-        "tenant_id": budget.tenant_id,
-        "budget_id": budget.budget_id,
-        "version": version,
-        **_term_parameters(terms),
-    }
-    stored = await _fetch_budget(connection, _STORE_TERMS, parameters)
+async def store_terms(connection: AsyncConnection[Any], budget: Budget) -> Budget:
+    """Store the terms a live budget has by now, of the version of the change they are part of."""
+    stored = await _fetch_budget(connection, _STORE_TERMS, _changed_parameters(budget))
     assert stored is not None, "changed under the tenant's lock after it was found live"
     return stored
 
@@ -154,15 +150,7 @@ async def insert_all(connection: AsyncConnection[Any], budgets: Sequence[Budget]
 
 async def store_terms_of_all(connection: AsyncConnection[Any], budgets: Sequence[Budget]) -> None:
     """Store the terms live budgets have by now, of the version of the change they are part of."""
-    rows = [
-        {
-            "tenant_id": budget.tenant_id,
-            "budget_id": budget.budget_id,
-            "version": budget.changed_version,
-            **_term_parameters(budget.terms),
-        }
-        for budget in budgets
-    ]
+    rows = [_changed_parameters(budget) for budget in budgets]
     async with connection.cursor() as cursor:
         await cursor.executemany(_STORE_TERMS, rows)
 
@@ -234,7 +222,9 @@ def budget_of_row(row: DictRow) -> Budget:
     )
     conditions = parse_match(msgspec.json.decode(row.pop("match")))
     increases = () if (granted := row.pop("increases")) is None else _increases_decoder.decode(granted)
-    return Budget(match=conditions, period=_period_of(row.pop("period")), terms=terms, increases=increases, **row)
+    former = () if (limits := row.pop("former_limits")) == "[]" else _former_limits_decoder.decode(limits)
+    period = _period_of(row.pop("period"))
+    return Budget(match=conditions, period=period, terms=terms, increases=increases, former_limits=former, **row)
 
 
 @lru_cache(maxsize=1024)
@@ -262,6 +252,16 @@ def _stored_parameters(budget: Budget) -> dict[str, Any]:
         "created_at": budget.created_at,
         "version": budget.config_version,
         "counts_from": budget.counts_from,
+    }
+
+
+def _changed_parameters(budget: Budget) -> dict[str, Any]:
+    return {
+        "tenant_id": budget.tenant_id,
+        "budget_id": budget.budget_id,
+        "version": budget.changed_version,
+        "former_limits": _json(budget.former_limits),
+        **_term_parameters(budget.terms),
     }
 
 

@@ -171,8 +171,9 @@ class WindowBounds(msgspec.Struct, kw_only=True):
 class BudgetWindowView(msgspec.Struct, kw_only=True):
     """One counter in one window; available = limit - posted - held.
 
-    `limit_usd` is the limit of today with increases in force (`increases_usd`; only of the present window) and what was
-    carried in. The projection continues the present pace to the end of the window; null when nothing can be said yet.
+    `limit_usd` is the limit of today with increases in force (`increases_usd`; only of the present window), of a closed
+    window the limit it closed with, and what was carried in. The projection continues the present pace to the end of
+    the window; null when nothing can be said yet.
     """
 
     subject: dict[str, str]

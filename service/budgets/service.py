@@ -18,6 +18,7 @@ from service.audit.repository import COMMAND_LINE
 from service.budgets import repository
 from service.budgets.budget import Budget, BudgetDraft, BudgetTerms, State
 from service.budgets.creation import make_budgets
+from service.budgets.limits import changed_budget
 from service.budgets.repository import Scope
 from service.budgets.seeding import BudgetSeeder, ConfigChanges
 from service.budgets.trail import record_change
@@ -85,7 +86,7 @@ class BudgetService:
             # Once more, under the lock: terms somebody changed meanwhile and this request does not name stay.
             budget = await _find_live(connection, tenant_id, budget.budget_id)
             terms: BudgetTerms = msgspec.structs.replace(budget.terms, **changes)
-            changed = await repository.store_terms(connection, budget, terms, version)
+            changed = await _changed(connection, budget, terms, version)
             await record_change(connection, author, budget, changed)
             return changed
 
@@ -146,7 +147,7 @@ async def _put(
 ) -> StoredBudget:
     present = await repository.find_budget(connection, tenant_id, draft.slug)
     if present is not None and present.match == draft.match and present.period == draft.period:
-        changed = await repository.store_terms(connection, present, draft.terms, version)
+        changed = await _changed(connection, present, draft.terms, version)
         await record_change(connection, author, present, changed)
         return StoredBudget(changed, is_new=False)
     if present is not None:
@@ -155,6 +156,11 @@ async def _put(
     budget = await _insert(connection, tenant_id, draft, version)
     await record_change(connection, author, None, budget)
     return StoredBudget(budget, is_new=True)
+
+
+async def _changed(connection: AsyncConnection[Any], budget: Budget, terms: BudgetTerms, version: int) -> Budget:
+    now = await repository.read_clock(connection)
+    return await repository.store_terms(connection, changed_budget(budget, terms, version=version, at=now))
 
 
 async def _find_live(connection: AsyncConnection[Any], tenant_id: str, budget_id: UUID) -> Budget:

@@ -41,6 +41,8 @@ class BudgetRow(SQLModel, table=True):
     on_unpriced: str = Field(sa_column=columns.text())
     hold_basis: str = Field(sa_column=columns.text())
     rollover: dict[str, Any] | None = Field(default=None, sa_column=columns.jsonb(nullable=True))
+    # [{limit_usd, rollover, until}], oldest first: windows that are closed had these.
+    former_limits: list[Any] = Field(sa_column=columns.jsonb(server_default="[]"))
     state: str = Field(sa_column=columns.text())
     created_at: datetime = Field(sa_column=columns.timestamp())
     archived_at: datetime | None = Field(default=None, sa_column=columns.timestamp(nullable=True))

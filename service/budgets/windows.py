@@ -11,7 +11,7 @@ import msgspec
 from service.budgets import window_queries
 from service.budgets.budget import Budget
 from service.budgets.forecast import Projection, project, rolling_run
-from service.budgets.limits import counted_carry, increases_at
+from service.budgets.limits import increases_at, terms_of
 from service.budgets.period import RollingPeriod, Window, shown_window, window_of
 from service.budgets.repository import Scope, read_clock
 from service.budgets.subject import subject_values
@@ -36,8 +36,8 @@ class HoldReader(Protocol):
 class WindowState(msgspec.Struct, frozen=True, kw_only=True):
     """One counter in one window; available = limit - posted - held, below 0 when more was spent.
 
-    `limit_usd` is the effective limit: that of today, increases in force now (of the present window only), and what was
-    carried in.
+    `limit_usd` is the effective limit: of a closed window the one it closed with, of any other that of today with
+    increases in force now (of the present window only); and what was carried in.
     """
 
     subject: str
@@ -130,8 +130,9 @@ def _state(budget: Budget, row: WindowRow, present: Window, now: datetime, held:
     is_present = row.bucket == present.start
     window = present if is_present else window_of(budget.period, row.bucket)
     increases = increases_at(budget, row.subject, now) if is_present else ZERO
-    limit = EXACT.add(budget.limit_usd, increases)
-    carried = counted_carry(limit, row.carried)
+    terms = terms_of(budget, window, now)
+    limit = EXACT.add(terms.limit_usd, increases)
+    carried = terms.counted_carry(limit, row.carried)
     limit = EXACT.add(limit, carried)
     return WindowState(
         subject=row.subject,

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from service.budgets.limits import last_change_at, limit_at, next_change_at
+from service.budgets.limits import last_change_at, limit_at, next_change_at, present_terms
 from service.budgets.matching import BudgetCounter
 from service.budgets.period import RollingPeriod, shown_window
 from service.checks.appraisal import Appraisal
@@ -89,6 +89,7 @@ def _work_out(counter: BudgetCounter, at: datetime) -> _KnownCounter:
     bucket, kind = _bucket_of(counter)
     key = key_of(ref_of(counter))
     limit = min(micro_usd_rounded_down(limit_at(budget, counter.subject, at)), LARGEST_MICRO_USD)
+    most_carried = min(micro_usd_rounded_down(present_terms(budget).most_carried_usd), LARGEST_MICRO_USD)
     # Both ends are rounded up: milliseconds that begin before a change belong to what was before it.
     since = last_change_at(budget, counter.subject, at)
     until = next_change_at(budget, counter.subject, at)
@@ -98,8 +99,8 @@ def _work_out(counter: BudgetCounter, at: datetime) -> _KnownCounter:
         end_ms=min(
             [unix_ms_rounded_up(each) for each in (window.end, until) if each is not None], default=NO_WINDOW_END_MS
         ),
-        enforced=CounterAsk(key, bucket, limit, budget.mode == "enforce", kind),
-        shadow=CounterAsk(key, bucket, limit, False, kind),  # noqa: FBT003 — it enforces nothing
+        enforced=CounterAsk(key, bucket, limit, budget.mode == "enforce", kind, most_carried),
+        shadow=CounterAsk(key, bucket, limit, False, kind, most_carried),  # noqa: FBT003 — it enforces nothing
     )
 
 

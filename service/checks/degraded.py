@@ -122,7 +122,7 @@ class DegradedGate:
         limit = asked.limit_micro_usd
         # A limit of 0 denies whatever was left before, and what was carried counts for as long as the budget says so.
         if limit and total is not None and asked.kind == "with_carry":
-            limit = min(limit + total.carried_micro_usd, LARGEST_MICRO_USD)
+            limit = min(limit + min(total.carried_micro_usd, asked.most_carried_micro_usd), LARGEST_MICRO_USD)
         held = self._local_holds.held_micro_usd(asked.key) + self._remembered_held(asked.key)
         standing = Standing(
             counter=counter,

@@ -27,6 +27,7 @@ class CounterAsk(msgspec.Struct, frozen=True):
     """One counter of a request, with the limit in force but for what was carried in.
 
     `bucket`: its start; of a rolling counter '<oldest counted bucket> <seconds of a bucket> <how many>'.
+    `most_carried_micro_usd`: what was carried in raises the limit by so much at most.
     """
 
     key: str
@@ -34,6 +35,7 @@ class CounterAsk(msgspec.Struct, frozen=True):
     limit_micro_usd: int
     enforces: bool
     kind: CounterKind = "one_bucket"
+    most_carried_micro_usd: int = LARGEST_MICRO_USD
 
 
 class RouteAsk(msgspec.Struct, frozen=True):

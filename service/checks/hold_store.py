@@ -161,7 +161,7 @@ def check_command(ask: HoldAsk) -> Command:
         " ".join([_route_text(route) for route in ask.routes]),
     ]
     for counter in counters:
-        command.append(counter.bucket if counter.kind == "rolling" else f"p:{counter.bucket}")
+        command.append(_spec(counter))
         command.append(counter.limit_micro_usd)
     return tuple(command)
 
@@ -169,6 +169,16 @@ def check_command(ask: HoldAsk) -> Command:
 def _kinds(counters: Sequence[CounterAsk]) -> str:
     kinds = "".join([_KIND_LETTERS[counter.kind] for counter in counters])
     return kinds if kinds.strip("1") else ""
+
+
+def _spec(counter: CounterAsk) -> str:
+    match counter.kind:
+        case "one_bucket":
+            return f"p:{counter.bucket}"
+        case "with_carry":
+            return f"p:{counter.bucket} {counter.most_carried_micro_usd}"
+        case "rolling":
+            return counter.bucket
 
 
 def _route_text(route: RouteAsk) -> str:

@@ -14,7 +14,8 @@
 --       13 '' when the call takes one route, through all counters; otherwise the routes it may take, by spaces:
 --         '<amount>:<f: priced free, otherwise ->:<name>:<counters, from 1, by commas>'; each counter is in one at least.
 --         The name, hexadecimal or '', is the same in every question of a request, whatever its windows and amounts are
---       then per counter: 'p:<bucket>', of a rolling one '<oldest counted bucket> <seconds of a bucket> <buckets>';
+--       then per counter: 'p:<bucket>', with 'c' 'p:<bucket> <most that counts of what was carried in, micro-USD>', of
+--         a rolling one '<oldest counted bucket> <seconds of a bucket> <buckets>';
 --         limit in micro-USD, without what was carried in
 -- Answers, nothing changed but lapsed holds:
 --       {'STALE_CONFIG', version}   a newer configuration exists: reload and ask again
@@ -90,24 +91,29 @@ if kinds then
         return sum
     end
 
-    -- Return fresh_until, held, when a hold is due, and what is posted: of a rolling counter everything from the oldest
-    -- counted bucket on, so that nothing escapes which was booked by a clock ahead of this one. What was seeded for
-    -- buckets that begin later is not fresh.
+    -- Return fresh_until, held, when a hold is due, what is posted, and `rx`. Of a rolling counter everything is posted
+    -- from the oldest counted bucket on, so that nothing escapes which was booked by a clock ahead of this one. What was
+    -- seeded for buckets that begin later is not fresh.
     read_counter = function(i, spec)
         local kind = string.sub(kinds, i, i)
-        if kind ~= 'r' then
-            local known = call('HMGET', KEYS[i + 2], 'f', 'h', 'd', spec, 'k')
-            carried[i] = kind == 'c' and tonumber(known[5] or 0) or 0
+        if kind == '1' then
+            carried[i] = 0
+            return call('HMGET', KEYS[i + 2], 'f', 'h', 'd', spec, 'rx')
+        end
+        if kind == 'c' then
+            local bucket, most = string.match(spec, '^(%S+) (%d+)$')
+            local known = call('HMGET', KEYS[i + 2], 'f', 'h', 'd', bucket, 'rx', 'k')
+            carried[i] = math.min(tonumber(known[6] or 0), tonumber(most))
             return known
         end
-        local known = call('HMGET', KEYS[i + 2], 'f', 'h', 'd', 'sp', 'so')
+        local known = call('HMGET', KEYS[i + 2], 'f', 'h', 'd', 'sp', 'rx', 'so')
         carried[i], rolling[i] = 0, spec
-        if known[1] and not (known[5] and string.find(spec, known[5] .. ' ', 1, true) == 1) then
+        if known[1] and not (known[6] and string.find(spec, known[6] .. ' ', 1, true) == 1) then
             local asked, seeded_from = asked_of(spec), call('HGET', KEYS[i + 2], 'o')
             if not seeded_from or tonumber(seeded_from) > asked.oldest then
                 return {false}
             end
-            local sum = sum_from(KEYS[i + 2], asked, known[5], known[4])
+            local sum = sum_from(KEYS[i + 2], asked, known[6], known[4])
             known[4] = math.min(sum, LARGEST)
             if sum <= LARGEST then
                 moved[#moved + 1] = {KEYS[i + 2], as_text(asked.oldest), as_text(sum)}
@@ -182,17 +188,18 @@ if is_replay and (routes or #earlier.avoided > 0) then
     end
 end
 
-local posted, held, due, limit, denies = {}, {}, {}, {}, {}
+local posted, held, due, up_to, limit, denies = {}, {}, {}, {}, {}, {}
 local missing = {'MISSING'}
 for i = 1, count do
     local known = kinds and read_counter(i, ARGV[12 + 2 * i])
-        or call('HMGET', KEYS[i + 2], 'f', 'h', 'd', ARGV[12 + 2 * i])
+        or call('HMGET', KEYS[i + 2], 'f', 'h', 'd', ARGV[12 + 2 * i], 'rx')
     if not known[1] or tonumber(known[1]) <= fresh_after then
         missing[#missing + 1] = i
     end
     held[i] = tonumber(known[2] or 0)
     due[i] = tonumber(known[3])
     posted[i] = tonumber(known[4] or 0)
+    up_to[i] = tonumber(known[5])
     limit[i] = tonumber(ARGV[13 + 2 * i])
     if kinds then
         carried[i] = limit[i] > 0 and carried[i] or 0  -- a limit of 0 denies, whatever was left before
@@ -325,6 +332,9 @@ elseif wants_hold then
             local key = KEYS[i + 2]
             call('HINCRBY', key, 'h', share_text)
             call('ZADD', key .. ':z', expires_text, member)
+            if up_to[i] then
+                note_change(key, up_to[i], up_to[i], 0, expires, share)
+            end
             if held[i] == 0 then
                 call('PEXPIREAT', key .. ':z', as_text(now + KEPT_MS))
             end

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from service.kit.clock import utc_now
 from tests.api.alerts.alert_world import SHARES, AlertWorld
 from tests.api.checks.world import until
@@ -117,9 +119,10 @@ async def test_an_increase_that_is_over_raises_what_it_held_back(world: AlertWor
     assert alert["limit_usd"] == "10"
 
 
-async def test_what_was_carried_in_raises_the_limit_of_its_window(world: AlertWorld):
+@pytest.mark.parametrize(("cap", "in_force"), [(None, 15), ("3", 13)])
+async def test_what_was_carried_in_raises_the_limit_of_its_window(world: AlertWorld, cap: str | None, in_force: int):
     period = {"kind": "calendar", "unit": "month", "timezone": "UTC"}
-    budget = await world.put_budget(limit_usd="10", thresholds=[1.0], period=period, rollover={"cap_usd": None})
+    budget = await world.put_budget(limit_usd="10", thresholds=[1.0], period=period, rollover={"cap_usd": cap})
     start = utc_now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     await world.execute(
         "INSERT INTO budget_carry (tenant_id, budget_id, subject, bucket, carried_usd, fixed_at)"
@@ -129,13 +132,13 @@ async def test_what_was_carried_in_raises_the_limit_of_its_window(world: AlertWo
         budget["budget_id"],
         start,
     )
-    await world.post_event(cost="14")
+    await world.post_event(cost=str(in_force - 1))
     await world.make_pass()
     assert [alert for alert in await world.alerts() if alert["kind"] == "threshold"] == []
     await world.post_event(cost="1")
 
     async def is_raised() -> bool:
-        return any(alert["limit_usd"] == "15" for alert in await world.alerts(kind="threshold"))
+        return any(alert["limit_usd"] == str(in_force) for alert in await world.alerts(kind="threshold"))
 
     await until(is_raised)
 
@@ -210,6 +213,23 @@ async def test_an_event_that_comes_late_raises_the_alert_of_its_closed_window(wo
     assert start <= past < end <= now.astimezone(UTC)
     await world.post_event(cost="6", startTime=now.timestamp() - 1, endTime=now.timestamp())
     await world.raised(2)
+
+
+async def test_a_closed_window_is_judged_by_the_limit_it_closed_with(world: AlertWorld):
+    await world.put_budget(limit_usd="10", thresholds=[0.5], period={"kind": "fixed", "length_seconds": 600})
+    now = utc_now()
+    past = now.timestamp() - 1800
+    await world.execute(
+        "UPDATE budget SET counts_from = %s WHERE tenant_id = %s", now - timedelta(days=1), world.tenant_id
+    )
+    await world.call("PATCH", "/v1/budgets/b", json={"limit_usd": "100"})
+    world.services.config_store._configs.pop(world.tenant_id)
+    await world.post_event(cost="4.9", startTime=past, endTime=past + 1)
+    await world.post_event(cost="49", startTime=now.timestamp() - 1, endTime=now.timestamp())
+    assert await world.alerts() == []
+    await world.post_event(cost="0.1", startTime=past, endTime=past + 1)
+    (alert,) = await world.raised(1)
+    assert (alert["posted_usd"], alert["limit_usd"]) == ("5", "10")
 
 
 async def test_an_archived_budget_raises_nothing(world: AlertWorld):

@@ -238,6 +238,26 @@ async def test_closed_windows_show_what_was_carried_into_them_and_no_increase_of
     assert (other["projected_spend_usd"], other["projected_exhaustion_at"]) == (None, None)
 
 
+async def test_closed_windows_show_the_limit_they_closed_with(
+    client: httpx.AsyncClient, pools: Pools, budget_tenant: str
+):
+    budget = await _create(client, period="1d", rollover={})
+    day = window_of(parse_period("1d"), utc_now())
+    for number in (-1, 0, 1):
+        await _carry(pools, budget_tenant, budget, "6", day.start + timedelta(days=number))
+
+    async def shown() -> list[list[str]]:
+        windows = await _windows(client, to=(day.start + timedelta(days=2)).isoformat())
+        return [[window[name] for name in ("limit_usd", "carried_in_usd", "available_usd")] for window in windows]
+
+    assert await shown() == [["16", "6", "16"]] * 3
+    await client.patch("/v1/budgets/b", json={"limit_usd": "5"})
+    assert await shown() == [["16", "6", "16"], ["10", "5", "10"], ["10", "5", "10"]]
+    body = {"match": {}, "period": "1d", "limit_usd": "20", "rollover": {"cap_usd": "2"}}
+    assert (await client.put("/v1/budgets/b", json=body)).status_code == 200
+    assert await shown() == [["16", "6", "16"], ["22", "2", "22"], ["22", "2", "22"]]
+
+
 async def test_a_counter_that_only_carried_something_in_is_shown_in_its_window(
     client: httpx.AsyncClient, pools: Pools, replica: Replica, budget_tenant: str, make_token: MakeToken
 ):

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from service.config.window_matcher import ConfigWindowMatcher
 from service.kit.clock import monotonic, to_unix_ms, utc_now
 from service.ledger.service import LedgerRecorder
@@ -81,11 +83,13 @@ async def test_increases_count_without_the_counters_too(world: World, replica: R
     assert (answer.allowed, answer.degraded, answer.budgets[0].limit_usd) == (True, True, "6")
 
 
-async def _carrying_budget(world: World, *, closed: timedelta, spent: str, **fields: Any) -> UUID:
+async def _carrying_budget(
+    world: World, *, closed: timedelta, spent: str, cap: str | None = None, **fields: Any
+) -> UUID:
     """Make a budget of days, the present one of which began so long ago, and let it have spent in the one before."""
     anchor = datetime.fromtimestamp(int((utc_now() - closed).timestamp()), UTC)
     period = {"kind": "fixed", "length_seconds": DAY_SECONDS, "anchor": anchor.isoformat()}
-    budget = await world.put_budget(period=period, limit_usd="10", rollover={"cap_usd": None}, **fields)
+    budget = await world.put_budget(period=period, limit_usd="10", rollover={"cap_usd": cap}, **fields)
     budget_id = UUID(budget["budget_id"])
     configs = world.services.config_store
     async with configs.change(world.tenant_id) as (connection, version):
@@ -134,7 +138,7 @@ async def test_what_was_carried_survives_wiped_counters_and_counts_without_them(
 
 
 async def test_a_limit_of_nothing_stops_whatever_was_carried_in_and_an_increase_lets_on(world: World, replica: Replica):
-    await _carrying_budget(world, closed=timedelta(hours=2), spent="4")
+    await _carrying_budget(world, closed=timedelta(hours=2), spent="4", cap="8")
     assert (await world.check(estimated_cost_usd="16"))["allowed"] is True
     await world.call("PATCH", "/v1/budgets/b", json={"limit_usd": "0"})
     answer = await world.check(estimated_cost_usd="1")
@@ -147,6 +151,27 @@ async def test_a_limit_of_nothing_stops_whatever_was_carried_in_and_an_increase_
     await _grant(world, amount_usd="3", until=(utc_now() + timedelta(hours=1)).isoformat())
     answer = await world.check(estimated_cost_usd="9")
     assert (answer["allowed"], answer["budgets"][0]["limit_usd"]) == (True, "9")
+
+
+@pytest.mark.parametrize("is_asked_before", [True, False])
+async def test_a_limit_that_is_changed_changes_nothing_of_what_the_day_before_left(
+    world: World, replica: Replica, is_asked_before: bool
+):
+    """Whoever asks first after the change carries what the others do; and never more than one limit of today."""
+    await _carrying_budget(world, closed=timedelta(hours=2), spent="7.5")
+    if is_asked_before:
+        assert (await world.check())["budgets"][0]["limit_usd"] == "12.5"
+    for limit, in_force in (("100", "102.5"), ("1", "2"), ("2.5", "5"), ("10", "12.5")):
+        await world.call("PATCH", "/v1/budgets/b", json={"limit_usd": limit})
+        assert (await world.check())["budgets"][0]["limit_usd"] == in_force
+        windows = (await world.call("GET", "/v1/budgets/b/windows"))["windows"]
+        assert [each["limit_usd"] for each in windows if each["is_present"]] == [in_force]
+    await world.call("PATCH", "/v1/budgets/b", json={"limit_usd": "1"})
+    assert (await world.check(estimated_cost_usd="1.9"))["allowed"] is True
+    assert (await world.check(estimated_cost_usd="2.1"))["allowed"] is False
+    replica.line.change("refusing")
+    answer = await replica.check(estimated_cost_usd="2.1")
+    assert (answer.allowed, answer.degraded, answer.budgets[0].limit_usd) == (False, True, "2")
 
 
 async def test_carried_amounts_and_increases_add_up(world: World):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from service.budgets.apply import ApplyOrder, BudgetApplier
 from service.budgets.budget import Budget, Rollover
 from service.budgets.carry import CarryFixer
 from service.budgets.matching import BudgetCounter
@@ -154,6 +155,53 @@ async def test_budgets_without_roll_over_and_archived_ones_carry_nothing(
     await replica.service.archive(budget_tenant, archived.budget_id)
     archived = await replica.service.get(budget_tenant, archived.budget_id)
     assert [await _carried(pools, each, day(1) + timedelta(hours=2)) for each in (plain, archived)] == [None, None]
+
+
+async def _change(replica: Replica, budget: Budget, limit: str) -> Budget:
+    return await replica.service.change_terms(budget.tenant_id, budget.budget_id, {"limit_usd": Decimal(limit)})
+
+
+async def test_who_asks_after_a_limit_was_raised_carries_what_those_did_who_asked_before(
+    replica: Replica, pools: Pools, budget_tenant: str
+) -> None:
+    budget = await _create(replica, budget_tenant, match={"user": "*"}, limit_usd=Decimal(10))
+    async with replica.configs.change(budget_tenant) as (connection, version):
+        changed = "UPDATE budget SET counts_from = %s, changed_version = %s WHERE budget_id = %s"
+        await connection.execute(changed, (day(-3), version, budget.budget_id))
+    users = ("early", "late", "idle")
+    for user, days in zip(users, (3, 3, 1), strict=True):
+        for number, usd in ((-3, "9"), (-2, "10"), (-1, "10.7"))[:days]:
+            await _spend(replica, budget_tenant, usd, day(number), user=user)
+    budget = await replica.service.get(budget_tenant, budget.budget_id)
+    later = day(0) + timedelta(hours=2)
+    assert await _carried(pools, budget, later, user="early") == Decimal("0.3")
+    budget = await _change(replica, budget, "100")
+    assert [await _carried(pools, budget, later, user=user) for user in users] == [Decimal("0.3"), Decimal("0.3"), 10]
+    # The day of the change closes with the limit it then has.
+    assert await _carried(pools, budget, day(1) + timedelta(hours=2), user="late") == 100
+
+
+async def test_every_way_to_change_a_limit_remembers_the_former_one(
+    replica: Replica, pools: Pools, budget_tenant: str
+) -> None:
+    drafts = {slug: a_budget_draft(slug, period="1d", limit_usd=Decimal(10)) for slug in ("patch", "put", "apply")}
+    for draft in drafts.values():
+        await replica.service.create(budget_tenant, draft, wait_seconds=0)
+    created = {slug: await replica.service.get(budget_tenant, slug) for slug in drafts}
+    other = {slug: a_budget_draft(slug, period="1d", limit_usd=Decimal(20)) for slug in drafts}
+    before = utc_now()
+    await replica.service.change_terms(budget_tenant, "patch", {"limit_usd": Decimal(20)})
+    await replica.service.put(budget_tenant, other["put"], wait_seconds=0)
+    applier = BudgetApplier(pools.postgres, replica.configs)
+    order = ApplyOrder(tenant_id=budget_tenant, drafts=[other["apply"]], author="a test")
+    await applier.apply(order, await applier.plan(order))
+    for slug, former in created.items():
+        budget = await replica.service.get(budget_tenant, slug)
+        assert (former.budget_id, former.former_limits) == (budget.budget_id, ())
+        (ceased,) = budget.former_limits
+        assert (ceased.limit_usd, ceased.rollover) == (10, None)
+        assert before - timedelta(seconds=5) <= ceased.until <= utc_now() + timedelta(seconds=5)
+        assert (budget.limit_usd, budget.changed_version > former.changed_version) == (20, True)
 
 
 async def _stored(pools: Pools, tenant_id: str) -> dict[tuple[str, datetime], Decimal]:

@@ -13,6 +13,7 @@ from service.budgets.matching import BudgetCounter
 from service.budgets.period import Window
 from service.checks.counter_reading import CounterReading
 from service.checks.hold import (
+    LARGEST_MICRO_USD,
     NO_WINDOW_END_MS,
     CounterAsk,
     CounterFigures,
@@ -112,8 +113,16 @@ class Gate:
         limits = changes.pop("limits", [changes.pop("limit", PLENTY)] * len(counters))
         shadows = changes.pop("shadows", ())
         carrying = changes.pop("carrying", ())
+        most_carried = changes.pop("most_carried", LARGEST_MICRO_USD)
         asked = tuple(
-            CounterAsk(key_of(counter), _asked_bucket(counter), limit, counter not in shadows, _kind(counter, carrying))
+            CounterAsk(
+                key_of(counter),
+                _asked_bucket(counter),
+                limit,
+                counter not in shadows,
+                _kind(counter, carrying),
+                most_carried,
+            )
             for counter, limit in zip(counters, limits, strict=True)
         )
         values: dict[str, Any] = {

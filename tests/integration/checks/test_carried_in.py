@@ -30,6 +30,18 @@ async def test_what_was_carried_in_raises_the_limit(gate: Gate):
     assert not (await gate.decide(counter, limit=100, amount_micro_usd=1, carrying=[counter])).is_allowed
 
 
+@pytest.mark.parametrize(("most", "counted"), [(0, 0), (30, 30), (50, 50), (70, 50)])
+async def test_what_was_carried_in_counts_up_to_the_present_cap(gate: Gate, most: int, counted: int):
+    counter = gate.counter()
+    await _seed(gate, counter, "0.00005", posted=100)
+    asked = {"limit": 100, "carrying": [counter], "most_carried": most, "wants_hold": False}
+    decision = await gate.decide(counter, amount_micro_usd=counted + 1, **asked)
+    assert not decision.is_allowed
+    assert (decision.figures[0].limit_micro_usd, decision.figures[0].carried_micro_usd) == (100 + counted, counted)
+    if counted:
+        assert (await gate.decide(counter, amount_micro_usd=counted, **asked)).is_allowed
+
+
 @pytest.mark.parametrize("carried", [None, "0.00001"])
 async def test_a_limit_of_nothing_denies_whatever_was_carried_in(gate: Gate, carried: str | None):
     counter = gate.counter()

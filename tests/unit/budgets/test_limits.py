@@ -4,19 +4,24 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from service.budgets.budget import Budget, Increase, Rollover
 from service.budgets.limits import (
     CARRY_FIXED_AFTER,
+    MOST_FORMER_LIMITS,
     carried_into,
     carry_is_due,
-    counted_carry,
+    changed_budget,
+    closing_terms,
     increases_at,
     last_change_at,
     limit_at,
     next_change_at,
+    present_terms,
     rollover_problem,
+    terms_of,
 )
 from service.budgets.period import Window, window_of
 from service.budgets.period_document import parse_period
@@ -150,7 +155,8 @@ def test_windows_from_before_the_budget_counts_carry_nothing():
 
 @pytest.mark.parametrize(("limit", "counted"), [("0", 0), ("0.0000009", 0), ("0.000001", 5), ("3", 5)])
 def test_a_limit_that_denies_all_takes_nothing_of_what_was_carried_in(limit: str, counted: int):
-    assert counted_carry(Decimal(limit), Decimal(5)) == counted
+    budget = a_budget(terms=some_terms(rollover=Rollover(Decimal(7))))
+    assert present_terms(budget).counted_carry(Decimal(limit), Decimal(5)) == counted
 
 
 def test_without_roll_over_nothing_is_carried():
@@ -163,3 +169,90 @@ def test_days_of_a_zone_that_changes_its_clock_are_carried_one_after_the_other()
     start = window_of(budget.period, datetime(2026, 10, 24, 12, tzinfo=UTC)).start
     window = window_of(budget.period, datetime(2026, 10, 27, 12, tzinfo=UTC))
     assert carried_into(budget, window, {start: Decimal(4)}, {}) == 26, "6 of the 24th, 10 of the 25th and the 26th"
+
+
+def _with_limit(budget: Budget, limit: str, at: datetime, cap: str | None = None) -> Budget:
+    rollover = None if budget.terms.rollover is None else Rollover(None if cap is None else Decimal(cap))
+    terms = msgspec.structs.replace(budget.terms, limit_usd=Decimal(limit), rollover=rollover)
+    return changed_budget(budget, terms, version=budget.changed_version + 1, at=at)
+
+
+def _closing_limits(budget: Budget, *months: int) -> list[Decimal]:
+    return [closing_terms(budget, _month(month + 1)).limit_usd for month in months]
+
+
+def test_a_closed_window_keeps_the_limit_it_closed_with():
+    budget = _monthly(limit="10")
+    for month, days, limit in ((3, 4, "20"), (3, 9, "30"), (3, 20, "40"), (5, 1, "50"), (5, 2, "40"), (7, 1, "60")):
+        budget = _with_limit(budget, limit, _month(month) + timedelta(days=days))
+    assert _closing_limits(budget, 1, 2, 3, 4, 5, 6, 7, 8) == [10, 10, 40, 40, 40, 40, 60, 60]
+    assert len(budget.former_limits) == 3, "one for each window in which it changed"
+    assert (budget.limit_usd, budget.changed_version) == (60, 7)
+
+
+def test_a_change_at_the_instant_a_window_ends_is_the_next_one_s():
+    budget = _with_limit(_monthly(limit="10"), "20", _month(4))
+    assert _closing_limits(budget, 3, 4) == [10, 20]
+    assert _closing_limits(_with_limit(_monthly(limit="10"), "20", _month(4) - _TICK), 3, 4) == [20, 20]
+
+
+def test_a_window_that_is_not_over_has_the_present_limit_whatever_a_clock_says():
+    """Clocks of replicas differ: a change may lie in what one of them takes for the future."""
+    budget = _with_limit(_monthly(limit="10"), "20", NOON)
+    window = window_of(budget.period, NOON)
+    assert window.end is not None
+    asked = (NOON - _HOUR, NOON - _TICK, NOON, window.end - _TICK)
+    assert [terms_of(budget, window, at).limit_usd for at in asked] == [20, 20, 20, 20]
+    former = window_of(budget.period, window.start - _TICK)
+    assert terms_of(budget, former, NOON).limit_usd == 10
+    changed_again = _with_limit(budget, "30", window.end + _HOUR)
+    assert terms_of(changed_again, window, window.end).limit_usd == 20
+
+
+def test_a_change_of_something_else_is_not_remembered_and_a_change_of_the_cap_is():
+    budget = _monthly("50", limit="10")
+    named = changed_budget(
+        budget, some_terms(name="other", limit_usd=Decimal(10), rollover=Rollover(Decimal(50))), version=2, at=NOON
+    )
+    assert named.former_limits == ()
+    capped = _with_limit(budget, "10", NOON, cap="5")
+    assert [each.rollover for each in capped.former_limits] == [Rollover(Decimal(50))]
+    before = [closing_terms(capped, _month(month)).most_carried_usd for month in (11, 12)]
+    assert (before, present_terms(capped).most_carried_usd) == ([50, 5], 5)
+
+
+@pytest.mark.parametrize("period", [{"kind": "rolling", "length_seconds": 3600}, {"kind": "lifetime"}])
+def test_a_period_whose_windows_do_not_close_remembers_nothing(period: Any):
+    assert _with_limit(a_budget(period=period), "20", NOON).former_limits == ()
+
+
+def test_what_is_remembered_is_bounded_and_the_latest_stays():
+    budget = a_budget(period="1d", terms=some_terms(limit_usd=Decimal(0)))
+    for number in range(1, MOST_FORMER_LIMITS + 11):
+        budget = _with_limit(budget, str(number), NOON + timedelta(days=number))
+    assert [each.limit_usd for each in budget.former_limits] == list(range(10, MOST_FORMER_LIMITS + 10))
+
+
+def test_each_window_carries_on_by_the_limit_it_closed_with():
+    budget = _with_limit(_monthly("500", limit="10"), "100", _month(3) + _HOUR, cap="500")
+    # 9 of 10 in January, nothing in February, 30 of 100 in March.
+    assert _carried(budget, 2, {1: "1"}) == 9
+    assert _carried(budget, 3, {1: "1"}) == 19
+    assert _carried(budget, 4, {1: "1", 3: "30"}) == 89
+    lowered = _with_limit(budget, "1", _month(4) + _HOUR, cap="500")
+    assert _carried(lowered, 4, {1: "1", 3: "30"}) == 89
+
+
+def test_nothing_carried_counts_beyond_the_cap_of_the_window_it_was_carried_into():
+    budget = _with_limit(_monthly(limit="100"), "1", _month(4) + _HOUR)
+    assert _carried(budget, 4, {3: "10"}) == 90, "it was left in March, under the limit of March"
+    assert present_terms(budget).counted_carry(Decimal(1), Decimal(90)) == 1
+    assert _carried(budget, 5, {3: "10", 4: "1"}) == 1, "of the 90 only 1 counted in April"
+
+
+def test_roll_over_that_is_switched_off_counts_for_no_window_and_switched_on_for_closed_ones():
+    never = a_budget(terms=some_terms(limit_usd=Decimal(10)))
+    on = changed_budget(never, some_terms(limit_usd=Decimal(20), rollover=Rollover()), version=2, at=_month(4) + _HOUR)
+    assert _carried(on, 4, {3: "3"}) == 7
+    off = changed_budget(on, some_terms(limit_usd=Decimal(20)), version=3, at=_month(5) + _HOUR)
+    assert closing_terms(off, _month(5)).most_carried_usd == 0
