@@ -25,7 +25,9 @@ import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -148,6 +150,8 @@ class CallState:
     # What was asked, without a hold, and the model groups it was asked about; None: nothing needs asking.
     question: Mapping[str, Any] | None = None
     groups: frozenset[str] = frozenset()
+    # Who asked, by the names of LiteLLM's metadata: what the event says, whatever became of that metadata meanwhile.
+    identity: Mapping[str, str | None] = MappingProxyType({})
 
 
 class Call(dict):  # type: ignore[type-arg]  # rides in LiteLLM's metadata, which some loggers write as JSON
@@ -279,12 +283,29 @@ _IDENTITY: Final = (
     ("end_user", "user_api_key_end_user_id", "end_user_id"),
     ("agent", "agent_id", "agent_id"),
 )
+# What LiteLLM writes into a client's metadata even where it leaves the rest of it to the client.
+_ALWAYS_WRITTEN: Final = ("api_key", "team", "user")
+_OF_THE_KEY: Final = ("api_key", "team", "user", "organization", "project")
+
+
+def identity_of(auth: object, metadata: Mapping[str, Any]) -> Mapping[str, str | None]:
+    """Return what an event says of the key that was used; nothing where LiteLLM told neither the key nor of it."""
+    if not (metadata or hasattr(auth, "team_id")):
+        return {}
+    asked = dimensions_of(auth, {}, metadata)
+    said = {key: asked.get(dimension) for dimension, key, _ in _IDENTITY if dimension in _OF_THE_KEY}
+    return said | {
+        "user_api_key_alias": clean_text(metadata.get("user_api_key_alias") or getattr(auth, "key_alias", ""))
+    }
 
 
 def dimensions_of(auth: object, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return who asks, from where LiteLLM takes what its event will say."""
     found: dict[str, Any] = {}
+    is_written = auth is not None or hasattr(metadata.get("user_api_key_auth"), "team_id")
     for dimension, key, attribute in _IDENTITY:
+        if not (is_written or dimension in _ALWAYS_WRITTEN):
+            continue
         # As the event will say it; where LiteLLM wrote nothing (pass-through), as the key says it.
         value = clean_text(metadata.get(key)) or clean_text(getattr(auth, attribute, None))
         if value is not None:
@@ -495,20 +516,73 @@ def refusal_of(data: Mapping[str, Any], call_type: str) -> str | None:
         return "`model` names several models, which would be called all at once: name one."
     if "model" in _mapping(data.get("extra_body")):
         return "`extra_body.model` would replace the model asked for: name it in `model`."
-    override = _mapping(data.get("router_settings_override"))
-    named = sum(_number_of_names(place.get(name)) for place in (data, override) for name in _FALLBACK_RULES)
-    if named > _MOST_FALLBACKS:
+    if not all(map(_is_rule, _rules_of(data))):
+        return "A fallback is a model's name, or `model` with nothing beside it but " + _AND_WHAT_ELSE
+    if len(list(_entries_of(data))) > _MOST_FALLBACKS:
         return f"More than {_MOST_FALLBACKS} fallbacks are named."
     return None
 
 
-def _number_of_names(rule: object) -> int:
-    """Return how many names a client's list of fallbacks has, also below the models they are for."""
-    names = 0
-    for entry in _as_list(rule):
-        lists = [] if not isinstance(entry, Mapping) or "model" in entry else [*entry.values()]
-        names += sum(len(_as_list(each)) for each in lists) if lists else 1
-    return names
+# What a client may send beside a fallback's name: LiteLLM would put anything else over what it knows of the request,
+# who asks and what it pays among it.
+_OF_FALLBACK: Final = _words("messages max_tokens max_completion_tokens temperature top_p stop timeout")
+_AND_WHAT_ELSE: Final = ", ".join(f"`{name}`" for name in sorted(_OF_FALLBACK)) + "."
+
+
+def _rules_of(data: Mapping[str, Any]) -> list[Any]:
+    """Return the lists of fallbacks a client sent, of all kinds."""
+    places = (data, _mapping(data.get("router_settings_override")))
+    return [rule for rule in (place.get(name) for place in places for name in _FALLBACK_RULES) if rule]
+
+
+def _is_rule(rule: object) -> bool:
+    """Tell whether a list is one of fallbacks as LiteLLM means it: of names and objects, or of such lists by model."""
+    if not isinstance(rule, list):
+        return False
+    by_model = [entry for entry in rule if isinstance(entry, Mapping) and "model" not in entry]
+    others = [entry for entry in rule if entry not in by_model]
+    if by_model and any(isinstance(entry, Mapping) for entry in others):
+        return False  # LiteLLM would take the lists by model for objects, too
+    lists = [each for entry in by_model for each in entry.values()]
+    return all(isinstance(each, list) for each in lists) and all(
+        _is_fallback(entry) for each in (others, *lists) for entry in each
+    )
+
+
+def _is_fallback(entry: object) -> bool:
+    if isinstance(entry, Mapping):
+        return isinstance(entry.get("model"), str) and entry.keys() - {"model"} <= _OF_FALLBACK
+    return isinstance(entry, str)
+
+
+def _entries_of(data: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield each fallback a client names, also below the models they are for: LiteLLM knows models by several names."""
+    for entry in (entry for rule in _rules_of(data) for entry in _as_list(rule)):
+        if isinstance(entry, Mapping) and "model" not in entry:
+            yield from (each for values in entry.values() for each in (_as_list(values) or [values]))
+        else:
+            yield entry
+
+
+def fallbacks_named(data: Mapping[str, Any]) -> list[str]:
+    """Return the models a client names as fallbacks."""
+    if data.get("disable_fallbacks") is True:
+        return []
+    names = (clean_text(each.get("model") if isinstance(each, Mapping) else each) for each in _entries_of(data))
+    return list(dict.fromkeys(name for name in names if name is not None and name != clean_text(data.get("model"))))
+
+
+def strip_fallbacks(data: Mapping[str, Any]) -> None:
+    """Take out of a client's fallbacks what would replace who asks and what it pays, where nothing is refused."""
+    for entry in _entries_of(data):
+        if isinstance(entry, dict):
+            for name in entry.keys() - _OF_FALLBACK - {"model"}:
+                del entry[name]
+
+
+def attempts_of(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a request as it is sent first, and as a client's fallbacks have it."""
+    return [data, *({**data, **each} for each in _entries_of(data) if isinstance(each, Mapping) and len(each) > 1)]
 
 
 def _targets(rule: object, model: str | None) -> Iterator[str]:
@@ -1769,23 +1843,27 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
         """Ask about a call of a type that can cost anything, and note on it what its event repeats."""
         name = str(getattr(call_type, "value", call_type))
         if not is_asked_about(name):
-            attach_call(data, metadata, Call())
+            call = Call()
+            call.state.identity = identity_of(auth, metadata)
+            attach_call(data, metadata, call)
             return
         model = clean_text(data.get("model"))
         call = Call(requested_model=group_of(model, _router()))
+        call.state.identity = identity_of(auth, metadata)
         attach_call(data, metadata, call)
         if routes_of(model, _router()):
             data.pop("custom_llm_provider", None)  # the deployment says it, and its price
         question = self._question(auth, data, metadata, name, call)
         if not self._settings.check:
             call.pop("reservation_id", None)
+            strip_fallbacks(data)
             return
         refusal = refusal_of(data, name)
         if refusal is not None:
             call.state.is_denied = True
             raise _stopped(Denial(400, refusal, "invalid_request_error", {}))
         self._note_groups(call, question)
-        named = fallback_models(data, None, None)
+        named = fallbacks_named(data)
         if named:
             await self._decide_on_named(call, named)
         await self._decide(call, question)
@@ -1812,12 +1890,14 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
         if plain_call_type(call_type) == "speech":
             call["quantities"] = {"input_characters": characters_of(data)}
         routes = routes_of(clean_text(data.get("model")), _router())
+        attempts, longest = attempts_of(data), longest_answer_of(routes, call["requested_model"])
+        limits = [output_limit(each, call_type, longest) for each in attempts]
         question: dict[str, Any] = {
             "dimensions": dimensions,
             "model": call["requested_model"],
             "call_type": call_type[:100],
-            "input_tokens": estimate_input_tokens(data),
-            "max_output_tokens": output_limit(data, call_type, longest_answer_of(routes, call["requested_model"])),
+            "input_tokens": max(map(estimate_input_tokens, attempts)),
+            "max_output_tokens": None if None in limits else max(limit for limit in limits if limit is not None),
             "fallback_models": fallback_models(data, auth, _router()),
             **quantities_of(call_type, data),
         }
@@ -1965,16 +2045,28 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
         """Return the call of a request; one of a client's that was not asked about yet is asked about now."""
         call = find_call(kwargs)
         if call is None and isinstance(kwargs, dict):
+            if _was_stopped.get():
+                raise _stopped(_EXCEEDED)
             places = [place for place in map(kwargs.get, _METADATA_KEYS) if isinstance(place, dict)]
             metadata = next((place for place in places if _KEY_OF_CLIENT in place), None)
             if metadata is None:
                 return None
             asked_for = model or metadata.get("model_group") or kwargs.get("model")
-            await self._gate_call(None, {**kwargs, "model": asked_for}, metadata, call_type)
+            await self._gate_late(kwargs, asked_for, metadata, call_type)
             call = find_call({"metadata": metadata})
         if call is not None and call.state.is_denied:
-            raise _stopped(Denial(402, "Budget has been exceeded!", "budget_exceeded", {}))
+            raise _stopped(_EXCEEDED)
         return call
+
+    async def _gate_late(self, kwargs: Mapping[str, Any], model: Any, metadata: dict[str, Any], call_type: Any) -> None:
+        """Ask about a call no hook saw, with the fallbacks its client sent: LiteLLM took them out of it before."""
+        body = _mapping(_mapping(kwargs.get("proxy_server_request")).get("body"))
+        taken_out = {name: body[name] for name in _TAKEN_OUT if name in body}
+        try:
+            await self._gate_call(None, {**taken_out, **kwargs, "model": model}, metadata, call_type)
+        except BaseException:
+            _was_stopped.set(True)
+            raise
 
     async def _ask_about_group(self, call: Call, group: str) -> None:
         """Ask about a model group LiteLLM turns to that was not foreseen; what is denied of it is left out."""
@@ -2052,9 +2144,16 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
                 event["id"] = f"{clean_text(event.get('litellm_call_id')) or ''}#{call.number}"
         else:
             event.pop("tallygate", None)
+        if call is not None and call.state.identity:
+            told = {**_mapping(event.get("metadata")), **call.state.identity}
+            event["metadata"] = {name: value for name, value in told.items() if value is not None}
         return self._workers.start().put(Item(EVENT, encode_event(event)))
 
 
+# Set where a call was stopped that LiteLLM may go on with: a fallback may have other metadata, with no call in it.
+_was_stopped: Final[ContextVar[bool]] = ContextVar("tallygate_was_stopped", default=False)
+_TAKEN_OUT: Final = (*_FALLBACK_RULES, "router_settings_override", "disable_fallbacks")
+_EXCEEDED: Final = Denial(402, "Budget has been exceeded!", "budget_exceeded", {})
 # Of a question: what holds for the models it was asked about, and its hold.
 _OF_ONE_WAY: Final = _words("request_id reserve ttl_seconds deployment served_models routes")
 # LiteLLM writes it into the metadata of each request that came with a key.
