@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from service.alerts import evaluation_repository as repository
 from service.alerts import metrics
@@ -21,8 +22,11 @@ from service.budgets.limits import next_change_at, present_terms, terms_of
 from service.budgets.period import RollingPeriod, counted_buckets, shown_window, window_of
 from service.budgets.thresholds import next_amount, reached
 from service.db.pools import PostgresConnection, PostgresPool
+from service.db.row_errors import ROW_ERRORS
 from service.kit.ids import new_id
 from service.kit.money import EXACT
+
+_log = structlog.get_logger(__name__)
 
 # Other processes add to other buckets of a rolling counter: what was read of it is good for so long.
 _ROLLING_OUTLOOK: Final = timedelta(seconds=10)
@@ -85,15 +89,33 @@ class Evaluator:
         }
 
     async def raise_all(self, connection: PostgresConnection, alerts: Sequence[Alert]) -> int:
-        """Raise those of the alerts nobody has raised, in one statement; return how many that were."""
+        """Raise those of the alerts nobody has raised; return how many that were.
+
+        In one statement, or, when the database refuses one of them, in some that leave it out.
+        """
         if not alerts:
             return 0
-        raised = await repository.raise_alerts(connection, alerts)
+        raised = await _raise_or_bisect(connection, alerts)
         for kind in raised:
             metrics.RAISED.labels(kind).inc()
         if raised:
             self._on_raised()
         return len(raised)
+
+
+async def _raise_or_bisect(connection: PostgresConnection, alerts: Sequence[Alert]) -> list[Kind]:
+    """Raise alerts; bisect down to those the database refuses, and return the kind of each that was raised."""
+    try:
+        async with connection.transaction():
+            return await repository.raise_alerts(connection, alerts)
+    except ROW_ERRORS as error:
+        if len(alerts) == 1:
+            metrics.EVALUATION_FAILURES.inc()
+            budget_id = str(alerts[0].budget_id)
+            _log.error("alert_refused", budget_id=budget_id, error=type(error).__name__, sqlstate=error.sqlstate)
+            return []
+    middle = len(alerts) // 2
+    return [kind for half in (alerts[:middle], alerts[middle:]) for kind in await _raise_or_bisect(connection, half)]
 
 
 def make_alert(

@@ -21,6 +21,7 @@ from service.alerts.evaluation import CounterKey, Evaluator, Outlook
 from service.budgets.budget import Budget
 from service.budgets.period import RollingPeriod
 from service.config.service import ConfigStore
+from service.db.row_errors import ROW_ERRORS
 from service.kit.batching import BatcherClosedError, MicroBatcher
 from service.kit.clock import utc_now
 from service.kit.money import EXACT
@@ -28,6 +29,8 @@ from service.ledger.posts import CommittedPosts, CounterState
 
 _log = structlog.get_logger(__name__)
 
+# With exceptions: some of what the driver calls operational is about a row.
+_PASSING: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 _MOST_AT_ONCE: Final = 500
 _MOST_QUEUED: Final = 50_000
 _MOST_OUTLOOKS: Final = 100_000
@@ -132,18 +135,33 @@ class AlertObserver:
         """Evaluate and remember; one counter that cannot be evaluated must not keep outbox rows open for ever."""
         distinct = list(dict.fromkeys(counters))
         try:
-            outlooks = await self._evaluator.evaluate(distinct)
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+            await self._evaluate_distinct(distinct)
+        except _PASSING as error:
             metrics.EVALUATION_FAILURES.inc()
             _log.warning("alerts_not_evaluated", counters=len(distinct), error=type(error).__name__)
             return [False] * len(counters)
-        except Exception:  # noqa: BLE001 — logged with its trace; the schedule looks at these counters once more
-            metrics.EVALUATION_FAILURES.inc()
-            _log.exception("alerts_not_evaluated", counters=len(distinct))
-            return [True] * len(counters)
-        for counter, outlook in outlooks.items():
-            self._remember(counter, outlook)
         return [True] * len(counters)
+
+    async def _evaluate_distinct(self, counters: list[CounterKey]) -> None:
+        """Evaluate counters; bisect down to those that cannot be. Raises what may be over by the next time."""
+        try:
+            outlooks = await self._evaluator.evaluate(counters)
+        except Exception as error:
+            is_of_a_row = isinstance(error, ROW_ERRORS)
+            if isinstance(error, _PASSING) and not is_of_a_row:
+                raise
+            if len(counters) == 1 or (isinstance(error, psycopg.Error) and not is_of_a_row):
+                # Logged with its trace; the schedule looks at these counters once more.
+                metrics.EVALUATION_FAILURES.inc()
+                _log.exception("alerts_not_evaluated", counters=len(counters), first_budget=str(counters[0].budget_id))
+                return
+        else:
+            for counter, outlook in outlooks.items():
+                self._remember(counter, outlook)
+            return
+        middle = len(counters) // 2
+        await self._evaluate_distinct(counters[:middle])
+        await self._evaluate_distinct(counters[middle:])
 
     def _remember(self, counter: CounterKey, outlook: Outlook) -> None:
         watched = self._watched.get(counter.budget_id)

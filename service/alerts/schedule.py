@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
+import psycopg
 import structlog
 
 from service.alerts import delivery_repository as outbox
@@ -25,6 +26,7 @@ from service.budgets.forecast import LEAST_ELAPSED_SHARE, project, rolling_run
 from service.budgets.period import Period, RollingPeriod, counted_buckets, window_of
 from service.budgets.period_document import parse_period
 from service.db.pools import PostgresConnection, PostgresPool
+from service.db.row_errors import ROW_ERRORS
 from service.kit.clock import monotonic
 from service.settings import AlertsSettings
 
@@ -78,15 +80,22 @@ class AlertSchedule:
         return raised
 
     async def _try_page(self, connection: PostgresConnection, page: Sequence[BudgetPeriod]) -> int:
-        """Evaluate a page; one that cannot be must not hide the pages after it."""
+        """Evaluate a page, in halves when something in it cannot be: it must hide nothing beside it or after it."""
         try:
             return await self._evaluate_page(connection, page)
-        except Exception:
+        except Exception as error:
             if connection.closed:
                 raise
-            metrics.EVALUATION_FAILURES.inc()
-            _log.exception("alerts_not_evaluated", budgets=len(page), first_budget=str(page[0].budget_id))
-            return 0
+            is_trouble = isinstance(error, psycopg.Error) and not isinstance(error, ROW_ERRORS)
+            if is_trouble or len(page) == 1:  # halves would fare no better
+                metrics.EVALUATION_FAILURES.inc()
+                _log.exception("alerts_not_evaluated", budgets=len(page), first_budget=str(page[0].budget_id))
+                return 0
+        return await self._try_halves(connection, page)
+
+    async def _try_halves(self, connection: PostgresConnection, page: Sequence[BudgetPeriod]) -> int:
+        middle = len(page) // 2
+        return await self._try_page(connection, page[:middle]) + await self._try_page(connection, page[middle:])
 
     async def _evaluate_page(self, connection: PostgresConnection, page: Sequence[BudgetPeriod]) -> int:
         now = await repository.read_clock(connection)
@@ -102,9 +111,11 @@ class AlertSchedule:
             alerts = [_alert(budget, each, now) for each in due if (budget := budgets.get(_key(each))) is not None]
             newly = await self._evaluator.raise_all(connection, alerts)
             raised += newly
-            # What others raise meanwhile is theirs; a page that raises nothing would only be found again.
-            if not newly or len(due) < _ALERTS_AT_ONCE:
+            if len(due) < _ALERTS_AT_ONCE:
                 break
+            if not newly:
+                # Others raise them meanwhile, or nobody can: the same would be found again, and nothing behind it.
+                return raised + (await self._try_halves(connection, page) if len(page) > 1 else 0)
         return raised
 
 

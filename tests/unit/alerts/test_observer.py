@@ -8,6 +8,7 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 
 from service.alerts.evaluation import CounterKey, Evaluator, Outlook
 from service.alerts.observer import AlertObserver
@@ -197,3 +198,22 @@ async def test_many_batches_are_evaluated_together():
     observing = [observer.observe(posts("50")) for _ in range(50)]
     assert await asyncio.gather(*[each for each in observing if each is not None]) == [True] * 50
     assert len(evaluator.asked) == len(set(evaluator.asked)) == 1
+
+
+@pytest.mark.parametrize("error", [psycopg.errors.ProgramLimitExceeded("too large"), AssertionError("a mistake")])
+async def test_a_counter_that_cannot_be_evaluated_keeps_no_outbox_row_open_and_no_other_unseen(error: Exception):
+    class RefusingOne(NotingEvaluator):
+        async def evaluate(self, counters: Sequence[CounterKey]) -> dict[CounterKey, Outlook]:
+            if any(counter.budget_id == UUID(int=3) for counter in counters):
+                raise error
+            return await super().evaluate(counters)
+
+    evaluator = RefusingOne()
+    budgets = [a_budget("0.5", number=number) for number in range(1, 8)]
+    observer, _ = an_observer(evaluator, *budgets)
+    batch = [each for number in range(1, 8) for each in posts("60", number=number)]
+    observing = observer.observe(batch)
+    assert observing is not None
+    assert await observing is True
+    assert {counter.budget_id.int for counter in evaluator.asked} == {1, 2, 4, 5, 6, 7}
+    assert observer.observe(posts("60", number=7)) is None
