@@ -1,20 +1,28 @@
 """The drift check: an auditor that trusts nothing but charges. Reads only; one snapshot per tenant."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
+import psycopg
+import structlog
 from psycopg import AsyncConnection
+from psycopg_pool import PoolTimeout
+from redis.exceptions import RedisError
 
 from service.budgets.matching import BudgetSet
 from service.budgets.repository import load_budgets
 from service.checks.counter_reading import posted_micro_usd
 from service.db.pools import PostgresPool
+from service.db.row_errors import ROW_ERRORS
 from service.drift import queries
 from service.identity.call import call_names_of_charge
 from service.kit.money import EXACT, ZERO
+
+_log = structlog.get_logger(__name__)
 
 _SHOWN_PER_TABLE = 20
 
@@ -41,6 +49,13 @@ class TenantReport(msgspec.Struct, frozen=True, kw_only=True):
     drifts: list[Drift]
 
 
+class NotCompared(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant with something nobody can read: of what kind the error was."""
+
+    tenant_id: str
+    error: str
+
+
 class CounterCopies(Protocol):
     """Reads what Redis shows as posted."""
 
@@ -62,6 +77,24 @@ class DriftCheck:
         """Return all tenants."""
         async with self._pool.connection() as connection:
             return await queries.list_tenants(connection)
+
+    async def check_all(self, tenant_ids: Sequence[str]) -> list[TenantReport | NotCompared]:
+        """Compare tenant by tenant; one that cannot be compared keeps no other from it.
+
+        Raises what the drivers and the pool raise when a server does not answer.
+        """
+        reports: list[TenantReport | NotCompared] = []
+        for tenant_id in tenant_ids:
+            try:
+                reports.append(await self.check(tenant_id))
+            except (PoolTimeout, RedisError):
+                raise
+            except Exception as error:
+                if isinstance(error, psycopg.Error) and not isinstance(error, ROW_ERRORS):
+                    raise
+                _log.exception("tenant_not_compared", tenant_id=tenant_id)
+                reports.append(NotCompared(tenant_id=tenant_id, error=type(error).__name__))
+        return reports
 
     async def check(self, tenant_id: str) -> TenantReport:
         """Compare everything of one tenant as of one instant."""

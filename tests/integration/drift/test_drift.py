@@ -8,7 +8,7 @@ from service.access.service import TenantService
 from service.app import create_app
 from service.db.pools import Pools
 from service.drift.copies import RedisCopies
-from service.drift.service import DriftCheck
+from service.drift.service import DriftCheck, NotCompared, TenantReport
 from service.settings import Settings
 from tests.app_client import running_client
 from tests.builders import a_litellm_event
@@ -70,6 +70,27 @@ async def test_each_kind_of_tampering_is_found(
         assert cursor.rowcount > 0
     report = await drift_check.check(audited_tenant)
     assert place in {drift.place for drift in report.drifts}
+
+
+async def test_a_tenant_nobody_can_read_keeps_no_other_from_being_compared(
+    pools: Pools, drift_check: DriftCheck, audited_tenant: str
+) -> None:
+    unreadable = f"{audited_tenant}-x"
+    await TenantService(pools.postgres).create(unreadable, None)
+    async with pools.postgres.connection() as connection:
+        await connection.execute(
+            "INSERT INTO budget SELECT (jsonb_populate_record(b, %s::jsonb)).* FROM budget AS b"
+            " WHERE tenant_id = %s AND slug = 'all'",
+            (f'{{"tenant_id": "{unreadable}", "period": {{}}}}', audited_tenant),
+        )
+    try:
+        first, second = await drift_check.check_all([unreadable, audited_tenant])
+    finally:
+        async with pools.postgres.connection() as connection:
+            await connection.execute("DELETE FROM budget WHERE tenant_id = %s", (unreadable,))
+    assert isinstance(first, NotCompared)
+    assert isinstance(second, TenantReport)
+    assert (second.drifts, second.charges) == ([], 5)
 
 
 async def test_a_copy_in_redis_that_differs_is_found(
