@@ -31,6 +31,8 @@ MODELS = {
     "breaking": ("openai/gpt-4.1-mini", "breaks"),
     "router": ("azure_ai/model_router/model-router", "answers"),
     "embedder": ("openai/text-embedding-3-small", "answers"),
+    "wild/*": ("openai/*", "answers"),
+    "any-*": ("*", "answers"),
 }
 FALLBACKS = [{"unsteady": ["quick"]}, {"slow-unsteady": ["reserve"]}, {"dear": ["quick"]}]
 

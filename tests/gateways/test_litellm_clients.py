@@ -1,5 +1,7 @@
 """What a client of LiteLLM's proxy may write into a request, and what no word of its changes."""
 
+from typing import Any
+
 import pytest
 
 from service.kit.ids import new_id
@@ -62,3 +64,61 @@ async def test_the_queue_believes_nothing_of_who_asks(proxy: LiteLLMProxy, house
     told = {charge[name] for name in ("team", "user", "organization", "project", "api_key", "agent")}
     assert "victim" not in told
     assert charge["user"] == "u1"
+
+
+PROVIDER_WORDS = [{"custom_llm_provider": "custom_openai"}, {"custom_llm_provider": "hosted_vllm"}]
+PROVIDER_WORDS += [{"azure": True}, {"deployment_id": "gpt-4.1-nano"}]
+
+
+@pytest.mark.parametrize("words", PROVIDER_WORDS)
+async def test_the_router_says_the_provider_and_its_price(
+    proxy: LiteLLMProxy, household: Household, team: str, key: str, words: dict[str, Any]
+):
+    models = ["wild/gpt-4.1", "any-gpt-4.1", "azure_ai/model_router/model-router", "either"]
+    for model in models:
+        answer = await proxy.chat(key, model, **words)
+        assert answer.status_code == 200, (model, answer.text)
+    answer = await proxy.client.post(QUEUE, headers=as_client(key), json=call("quick", priority=1, **words))
+    assert answer.status_code == 200, answer.text
+    charges = await charges_of(household, team, 5)
+    assert {charge["provider"] for charge in charges} == {"openai", "azure_ai"}
+    assert {charge["price_state"] for charge in charges} == {"priced"}
+    assert all(float(charge["cost_usd"]) > 0 for charge in charges)
+
+
+@pytest.mark.parametrize("model", ["wild/gpt-4.1-nano", "any-gpt-4.1-nano"])
+@pytest.mark.parametrize(
+    "scope",
+    [{"provider": "openai"}, {"served_model": "openai/gpt-4.1-nano"}, {"deployment": "openai/gpt-4.1-nano"}],
+)
+async def test_a_budget_holds_a_new_model_of_a_pattern(
+    proxy: LiteLLMProxy,
+    household: Household,
+    provider: Provider,
+    team: str,
+    key: str,
+    model: str,
+    scope: dict[str, str],
+):
+    await household.admin.create_budget(f"none-{team}", {"team": team} | scope, "0")
+    assert (await proxy.chat(key, model)).status_code == 402
+    assert (await proxy.chat(key, "broken", fallbacks=[model])).status_code == 402
+    assert provider.seen == []
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses"])
+async def test_a_deployment_named_as_it_is_sent_is_charged_to_its_group_and_no_way_round_its_budget(
+    proxy: LiteLLMProxy, household: Household, provider: Provider, team: str, key: str, path: str
+):
+    sent = "azure_ai/model_router/model-router"
+    if path == CHAT:
+        assert (await proxy.chat(key, sent)).status_code == 200
+        (charge,) = await charges_of(household, team, 1)
+        assert charge["requested_model"] == "router"
+        provider.seen.clear()
+    await household.admin.create_budget(f"none-{team}", {"team": team, "requested_model": "router"}, "0")
+    await household.admin.create_budget(f"dear-{team}", {"team": team, "requested_model": "dear"}, "0")
+    for body in (call(sent), call("openai/gpt-4.1"), call("broken", fallbacks=[sent])):
+        answer = await proxy.client.post(path, headers=as_client(key), json=body | {"input": "hello"})
+        assert answer.status_code == 402, (body, answer.text)
+    assert provider.seen == []

@@ -198,9 +198,13 @@ def test_a_deployment_named_by_its_id_is_asked_about_as_itself_and_as_its_group(
         model_name_to_deployment_indices={"g": [0, 1]},
         model_id_to_deployment_index_map={"id-of-b": 1},
     )
-    assert (adapter.group_of("id-of-b", router), adapter.group_of("g", router)) == ("g", "g")
-    assert adapter.routes_of("id-of-b", router) == [{"deployment": "openai/b"}]
-    assert adapter.group_of("new", router) == adapter.group_of("new", None) == "new"
+    assert adapter.target_of("id-of-b", router).groups == adapter.target_of("g", router).groups == ["g"]
+    assert routes("id-of-b", router) == [{"deployment": "openai/b"}]
+    assert adapter.target_of("new", router).groups == adapter.target_of("new", None).groups == ["new"]
+
+
+def routes(model: str | None, router: object) -> Any:
+    return adapter.routes_of(adapter.target_of(model, router).deployments)
 
 
 def deployment(model: str, **others: Any) -> dict[str, Any]:
@@ -219,11 +223,11 @@ def test_the_check_is_told_where_litellm_may_send_a_call():
         model_name_to_deployment_indices={"g": [0, 1, 2, 3], "one": [0]},
         model_group_alias={"other": "one", "hidden": {"model": "g", "hidden": True}},
     )
-    routes = [{"deployment": "openai/a"}, {"deployment": "openai/b"}]
-    routes.append({"deployment": "azure/mine", "served_model": "azure/gpt-4.1"})
-    assert adapter.routes_of("g", router) == adapter.routes_of("hidden", router) == routes
-    assert adapter.routes_of("other", router) == [{"deployment": "openai/a"}]
-    assert adapter.routes_of("unknown", router) == adapter.routes_of(None, router) == adapter.routes_of("g", None) == []
+    found = [{"deployment": "openai/a"}, {"deployment": "openai/b"}]
+    found.append({"deployment": "azure/mine", "served_model": "azure/gpt-4.1"})
+    assert routes("g", router) == routes("hidden", router) == found
+    assert routes("other", router) == [{"deployment": "openai/a"}]
+    assert routes("unknown", router) == routes(None, router) == routes("g", None) == []
 
 
 def test_a_deployment_is_left_out_when_the_check_denied_it_and_a_group_when_all_of_it_was():

@@ -422,12 +422,3 @@ async def test_a_group_nobody_foresaw_is_asked_about_before_litellm_turns_to_it(
     assert len(proxy.gate.questions) == 2
     assert (proxy.gate.questions[1]["model"], proxy.gate.questions[1]["fallback_models"]) == ("m", ["dear"])
     assert "reserve" not in proxy.gate.questions[1]
-
-
-async def test_a_client_does_not_say_whose_price_a_known_model_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    entry = {"model_name": "m", "litellm_params": {"model": "openai/a"}}
-    router = SimpleNamespace(model_list=[entry], model_names={"m"}, model_name_to_deployment_indices={"m": [0]})
-    monkeypatch.setattr(adapter, "_router", lambda: router)
-    proxy = Proxy(tmp_path, ALLOWED)
-    assert "custom_llm_provider" not in await proxy.before(custom_llm_provider="azure")
-    assert "custom_llm_provider" in await proxy.before(custom_llm_provider="azure", model="unknown")

@@ -1,6 +1,7 @@
 """What LiteLLM's adapter makes of what clients write into a request, without LiteLLM."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,3 +119,122 @@ async def test_where_nothing_is_refused_a_fallback_loses_what_would_replace_who_
     proxy = Proxy(tmp_path, ALLOWED, check=False)
     data = await proxy.before(fallbacks=[{"model": "quick", "metadata": FORGED, "timeout": 5}])
     assert data["fallbacks"] == [{"model": "quick", "timeout": 5}]
+
+
+# Where a call goes
+
+
+def entry(group: str, model: str, **others: Any) -> dict[str, Any]:
+    return {"model_name": group, "litellm_params": {"model": model, **others}, "model_info": {}}
+
+
+class Patterns:
+    """Finds what LiteLLM's class for patterns finds: copies of deployments, with the name put in."""
+
+    def __init__(self, **found: str) -> None:
+        self._found = found
+
+    def get_deployments_by_pattern(self, model: str) -> list[dict[str, Any]]:
+        return [entry("*", self._found[model])] if model in self._found else []
+
+
+def router_of(*entries: dict[str, Any], **others: Any) -> Any:
+    groups: dict[str, list[int]] = {}
+    for place, each in enumerate(entries):
+        groups.setdefault(each["model_name"], []).append(place)
+    listed = {"model_list": list(entries), "model_names": set(groups), "model_name_to_deployment_indices": groups}
+    return SimpleNamespace(**listed, **others)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, router: object) -> None:
+    monkeypatch.setattr(adapter, "_router", lambda: router)
+
+
+WORDS = {"custom_llm_provider": "azure", "azure": True, "deployment_id": "theirs"}
+
+
+@pytest.mark.parametrize("model", ["m", "unknown", "openai/a"])
+async def test_a_client_does_not_say_whose_price_a_model_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+):
+    use(monkeypatch, router_of(entry("m", "openai/a")))
+    proxy = Proxy(tmp_path, ALLOWED)
+    assert not WORDS.keys() & (await proxy.before(model=model, **WORDS)).keys()
+    hop = (await proxy.before(model=model)) | WORDS
+    await proxy.handler.async_filter_deployments("m", [{}], None, hop)
+    assert not WORDS.keys() & hop.keys()
+
+
+@pytest.mark.parametrize("call_type", ["pass_through_endpoint", "allm_passthrough_route", "acreate_run"])
+async def test_where_no_router_chooses_the_provider_stays_as_it_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call_type: str
+):
+    proxy = Proxy(tmp_path, {"allowed": True, "routes": []})
+    assert "custom_llm_provider" in await proxy.before(**WORDS)
+    use(monkeypatch, router_of(entry("m", "openai/a")))
+    assert "custom_llm_provider" in await proxy.before(call_type, **WORDS)
+    assert "custom_llm_provider" in await proxy.before("acreate_batch", model=None, **WORDS)
+
+
+async def test_a_call_no_hook_saw_has_the_provider_of_its_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    listed = [entry("m", "openai/a"), entry("m", "b", custom_llm_provider="groq")]
+    use(monkeypatch, router_of(*listed, model_id_to_deployment_index_map={"id-a": 0, "id-b": 1}))
+    proxy = Proxy(tmp_path, ALLOWED)
+    for identifier, provider in (("id-a", None), ("id-b", "groq"), ("of-another-version", "azure")):
+        kwargs = {"model": "m", "metadata": FORGED | {"model_info": {"id": identifier}}} | WORDS
+        await proxy.handler.async_pre_call_deployment_hook(kwargs, "acompletion")
+        assert kwargs.get("custom_llm_provider") == provider
+
+
+async def test_a_new_model_of_a_pattern_is_asked_about_where_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    patterns = Patterns(**{"wild/a": "openai/a", "b": "b"})
+    use(monkeypatch, router_of(entry("wild/*", "openai/*"), pattern_router=patterns))
+    litellm = SimpleNamespace(get_llm_provider=lambda model, api_base: (model, "openai", None, api_base))
+    monkeypatch.setitem(adapter.sys.modules, "litellm", litellm)
+    proxy = Proxy(tmp_path, ALLOWED)
+    for model, deployment in (("wild/a", "openai/a"), ("b", "openai/b")):
+        await proxy.before(model=model, fallbacks=["wild/a"])
+        named, asked = proxy.gate.questions[-2:] if model == "b" else (None, proxy.gate.questions[-1])
+        assert (asked["model"], asked["deployment"]) == (model, deployment)
+        assert named is None or (named["model"], named["deployment"]) == ("wild/a", "openai/a")
+    call = adapter.Call()
+    call.state.denied_routes = [{"deployment": "openai/b", "allowed": False}]
+    call.state.allowed_routes = [{"deployment": "openai/c", "allowed": True}]
+    assert not adapter.is_allowed_route("b", entry("*", "b"), call)
+    assert adapter.is_allowed_route("b", entry("*", "c"), call)
+
+
+def test_a_router_of_another_version_says_less_and_breaks_nothing():
+    def fail(model: str) -> None:
+        raise TypeError(model)
+
+    broken = SimpleNamespace(pattern_router=SimpleNamespace(get_deployments_by_pattern=fail), model_list=[{}, None, 7])
+    for router in (None, object(), broken, SimpleNamespace(pattern_router=7, model_list=None)):
+        target = adapter.target_of("m", router, "team")
+        assert (list(target.groups), list(target.deployments)) == (["m"], [])
+    default = SimpleNamespace(default_deployment=entry("*", "openai/*"))
+    assert adapter.routes_of(adapter.target_of("openai/a", default).deployments) == [{"deployment": "openai/a"}]
+
+
+async def test_a_deployment_named_as_it_is_sent_is_asked_about_as_each_of_its_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    of_others = entry("theirs", "openai/a") | {"model_info": {"team_id": "others"}}
+    use(monkeypatch, router_of(entry("dear", "openai/a"), entry("either", "openai/a"), of_others))
+    proxy = Proxy(tmp_path, ALLOWED)
+    data = await proxy.before(model="openai/a")
+    asked = [(question["model"], question["deployment"]) for question in proxy.gate.questions]
+    assert asked == [("either", "openai/a"), ("dear", "openai/a")]
+    assert await proxy.handler.async_filter_deployments("openai/a", [{}], None, data) == [{}]
+    assert len(proxy.gate.questions) == 2
+    await proxy.before(fallbacks=["openai/a"])
+    assert [question["model"] for question in proxy.gate.questions[2:]] == ["dear", "either", "m"]
+
+
+async def test_a_deployment_denied_to_a_fallback_a_client_names_is_left_out(tmp_path: Path):
+    proxy = Proxy(tmp_path, ALLOWED)
+    routes = [{"deployment": "openai/a", "allowed": False}, {"deployment": "openai/b", "allowed": True}]
+    proxy.gate.answer = ALLOWED | {"routes": routes}
+    data = await proxy.before(fallbacks=["f"])
+    both = [entry("f", "openai/a"), entry("f", "openai/b")]
+    assert await proxy.handler.async_filter_deployments("f", both, None, data) == both[1:]

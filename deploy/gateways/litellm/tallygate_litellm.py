@@ -26,6 +26,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
@@ -150,6 +151,9 @@ class CallState:
     # What was asked, without a hold, and the model groups it was asked about; None: nothing needs asking.
     question: Mapping[str, Any] | None = None
     groups: frozenset[str] = frozenset()
+    # The router chooses the provider, whatever is said of it; no hook of the proxy's saw the call.
+    is_routed = False
+    is_late = False
     # Who asked, by the names of LiteLLM's metadata: what the event says, whatever became of that metadata meanwhile.
     identity: Mapping[str, str | None] = MappingProxyType({})
 
@@ -606,12 +610,54 @@ def _targets(rule: object, model: str | None) -> Iterator[str]:
 _MOST_ROUTES: Final = 8
 
 
-def group_of(model: str | None, router: object) -> str | None:
-    """Return the model group a client means: it may name one deployment by the id LiteLLM gave it."""
-    if model in (getattr(router, "model_names", None) or ()):
-        return model
-    named = _deployment_of_id(model, router)
-    return model if named is None else clean_text(named.get("model_name")) or model
+class Target(NamedTuple):
+    """What a client means by a model: the groups it is asked about as, and the deployments LiteLLM chooses among."""
+
+    groups: Sequence[str | None]
+    deployments: Sequence[Mapping[str, Any]]
+
+
+def target_of(model: str | None, router: object, team: str | None = None) -> Target:
+    """Return what LiteLLM takes a name for: a group, a deployment by its id, an alias, a pattern, what is sent on.
+
+    In its order. A deployment named by what is sent to the provider is asked about as each group that has it.
+    """
+    listed = getattr(router, "model_list", None) or ()
+    by_id = None if model in (getattr(router, "model_names", None) or ()) else _deployment_of_id(model, router)
+    if by_id is not None:
+        return Target([clean_text(by_id.get("model_name")) or model], [by_id])
+    name = target_of_alias(model, router)
+    places = _mapping(getattr(router, "model_name_to_deployment_indices", None)).get(name or "")
+    of_teams: Mapping[Any, Any] = _mapping(getattr(router, "team_model_to_deployment_indices", None))
+    places = places or of_teams.get((team, name))
+    if places or name is None:
+        return Target([model], [_mapping(listed[place]) for place in places or () if place < len(listed)])
+    found = _by_pattern(name, router, team)
+    if found:
+        return Target([model], found)
+    found = [each for each in map(_mapping, listed) if _is_sent_as(each, name, team)]
+    groups = [clean_text(each.get("model_name")) for each in found] if name == model else []
+    return Target(list(dict.fromkeys(each for each in groups if each is not None)) or [model], found)
+
+
+def _is_sent_as(deployment: Mapping[str, Any], name: str, team: str | None) -> bool:
+    is_open = _mapping(deployment.get("model_info")).get("team_id") in {None, team}
+    return is_open and _mapping(deployment.get("litellm_params")).get("model") == name
+
+
+def _by_pattern(name: str, router: object, team: str | None) -> list[Mapping[str, Any]]:
+    """Return the deployments of a pattern like `openai/*` that a name matches, with the name put in."""
+    of_team = _mapping(getattr(router, "team_pattern_routers", None)).get(team or "")
+    for patterns in (getattr(router, "pattern_router", None), of_team):
+        find = getattr(patterns, "get_deployments_by_pattern", None)
+        with suppress(Exception):  # another version's: nothing is known then, as of a name nobody knows
+            found = [each for each in _as_list(find(model=name)) if isinstance(each, Mapping)] if find else []
+            if found:
+                return found
+    default = getattr(router, "default_deployment", None)
+    if not isinstance(default, Mapping):
+        return []
+    return [{**default, "litellm_params": {**_mapping(default.get("litellm_params")), "model": name}}]
 
 
 def _deployment_of_id(model: str | None, router: object) -> Mapping[str, Any] | None:
@@ -626,22 +672,24 @@ def target_of_alias(model: str | None, router: object) -> str | None:
     return clean_text(alias.get("model") if isinstance(alias, Mapping) else alias) or model
 
 
-def routes_of(model: str | None, router: object) -> list[dict[str, str]]:
-    """Return the deployments LiteLLM may choose among for a model group; none where it cannot be said shortly."""
-    named = _deployment_of_id(model, router)
-    if named is not None and model not in (getattr(router, "model_names", None) or ()):
-        return [_route_of(named)] if _route_of(named) else []
-    target = target_of_alias(model, router)
-    places = _mapping(getattr(router, "model_name_to_deployment_indices", None)).get(target or "") or ()
-    deployments = getattr(router, "model_list", None) or ()
+def routes_of(deployments: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the ways a call may go, each once; none where it cannot be said shortly."""
     found: list[dict[str, str]] = []
-    for place in places:
-        route = _route_of(deployments[place]) if place < len(deployments) else {}
+    for deployment in deployments:
+        route = _route_of(deployment)
         if not route:
             return []
         if route not in found:
             found.append(route)
     return found if len(found) <= _MOST_ROUTES else []
+
+
+def told_routes(routes: Sequence[dict[str, str]], others: int = 0) -> dict[str, Any]:
+    """Return what the check is told of the ways a call may go; `others`: how many fallbacks it is told beside."""
+    if len(routes) == 1:
+        served = routes[0].get("served_model")
+        return {"deployment": routes[0]["deployment"], "served_models": [] if served is None else [served]}
+    return {"routes": routes} if routes and len(routes) + others <= _MOST_ROUTES else {}
 
 
 def _route_of(deployment: Mapping[str, Any]) -> dict[str, str]:
@@ -658,9 +706,50 @@ def deployment_name(deployment: object) -> str | None:
     """Return what LiteLLM sends to the provider, with the provider in front, as its event will name it."""
     parameters = _mapping(_mapping(deployment).get("litellm_params"))
     name, provider = clean_text(parameters.get("model")), clean_text(parameters.get("custom_llm_provider"))
+    if name is not None and provider is None and "/" not in name:
+        provider = _provider_of(name, clean_text(parameters.get("api_base")))
     if name is None or provider is None or name.startswith(f"{provider}/"):
         return name
     return f"{provider}/{name}"
+
+
+@lru_cache(maxsize=10_000)
+def _provider_of(name: str, address: str | None) -> str | None:
+    """Return the provider LiteLLM takes a model for that is named without one; None where it knows none."""
+    find = getattr(sys.modules.get("litellm"), "get_llm_provider", None)
+    try:
+        return clean_text(find(model=name, api_base=address)[1]) if find else None
+    except Exception:  # noqa: BLE001  # LiteLLM says the same to the client
+        return None
+
+
+# What a client could say of it, instead of the deployment, whose price is then another.
+_SAYS_THE_PROVIDER: Final = ("custom_llm_provider", "azure", "deployment_id")
+
+
+def is_routed(call_type: str, data: Mapping[str, Any]) -> bool:
+    """Tell whether the router chooses where a call goes, and not the client or the route itself."""
+    name = plain_call_type(call_type)
+    goes_elsewhere = "pass_through" in name or "passthrough" in name or name.endswith(("_eval", "_run"))
+    return _router() is not None and data.get("model") is not None and not goes_elsewhere
+
+
+def drop_provider(data: dict[str, Any]) -> None:
+    """Take out what a client says of the provider: the deployment says it."""
+    for name in _SAYS_THE_PROVIDER:
+        data.pop(name, None)
+
+
+def restore_provider(kwargs: dict[str, Any], router: object) -> None:
+    """Give a call that is about to be sent the provider of its deployment, where the router knows that."""
+    info = (_mapping(_mapping(kwargs.get(each)).get("model_info")).get("id") for each in _METADATA_KEYS)
+    found = next((each for each in (_deployment_of_id(clean_text(i), router) for i in info) if each), None)
+    if found is None:
+        return
+    drop_provider(kwargs)
+    provider = _mapping(found.get("litellm_params")).get("custom_llm_provider")
+    if provider is not None:
+        kwargs["custom_llm_provider"] = provider
 
 
 def is_allowed_route(group: str, deployment: object, call: Call) -> bool:
@@ -1847,13 +1936,16 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
             call.state.identity = identity_of(auth, metadata)
             attach_call(data, metadata, call)
             return
-        model = clean_text(data.get("model"))
-        call = Call(requested_model=group_of(model, _router()))
+        dimensions = dimensions_of(auth, data, metadata)
+        target = target_of(clean_text(data.get("model")), _router(), dimensions.get("team"))
+        call = Call(requested_model=target.groups[0])
         call.state.identity = identity_of(auth, metadata)
         attach_call(data, metadata, call)
-        if routes_of(model, _router()):
-            data.pop("custom_llm_provider", None)  # the deployment says it, and its price
-        question = self._question(auth, data, metadata, name, call)
+        if is_routed(name, data):
+            call.state.is_routed = True
+            drop_provider(data)
+        routes = routes_of(target.deployments)
+        question = self._question(auth, data, dimensions, name, call, routes)
         if not self._settings.check:
             call.pop("reservation_id", None)
             strip_fallbacks(data)
@@ -1862,34 +1954,53 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
         if refusal is not None:
             call.state.is_denied = True
             raise _stopped(Denial(400, refusal, "invalid_request_error", {}))
-        self._note_groups(call, question)
-        named = fallbacks_named(data)
-        if named:
-            await self._decide_on_named(call, named)
+        self._note_groups(call, question, clean_text(data.get("model")))
+        for group in target.groups[1:]:
+            answer = await self._ask_or_stop(call, _about(call, model=group, **told_routes(routes)))
+            self._note_routes(call, answer, None)
+        await self._decide_on_named(call, fallbacks_named(data), dimensions.get("team"))
         await self._decide(call, question)
 
     @staticmethod
-    def _note_groups(call: Call, question: Mapping[str, Any]) -> None:
+    def _note_groups(call: Call, question: Mapping[str, Any], model: str | None) -> None:
         """Keep on the call what it was asked about, for what LiteLLM turns to beyond that."""
         call.state.question = {name: value for name, value in question.items() if name not in _OF_ONE_WAY}
-        names = [call["requested_model"], *question["fallback_models"]]
+        names = [model, call["requested_model"], *question["fallback_models"]]
         names += [target_of_alias(name, _router()) for name in names]
         call.state.groups = frozenset(name for name in names if name is not None)
 
-    async def _decide_on_named(self, call: Call, named: Sequence[str]) -> None:
+    async def _decide_on_named(self, call: Call, named: Sequence[str], team: str | None) -> None:
         """Ask about each fallback a client names as if it had asked for that: else it would go round that budget."""
         for name in named:
-            await self._ask_or_stop(call, _about(call, model=group_of(name, _router()), fallback_models=[]))
+            target = target_of(name, _router(), team)
+            told = told_routes(routes_of(target.deployments))
+            for group in target.groups:
+                answer = await self._ask_or_stop(call, _about(call, model=group, fallback_models=[], **told))
+                self._note_routes(call, answer, name)
+
+    @staticmethod
+    def _note_routes(call: Call, answer: Mapping[str, Any] | None, fallback: str | None) -> None:
+        """Keep which ways an answer allows and which not; `fallback`: the group they are of, if not the requested."""
+        routes = [route for route in _as_list((answer or {}).get("routes")) if isinstance(route, Mapping)]
+        routes = routes if fallback is None else [{**route, "requested_fallback": fallback} for route in routes]
+        denied = [route for route in routes if route.get("allowed") is False]
+        call.state.denied_routes = [*call.state.denied_routes, *denied]
+        allowed = [route for route in routes if route.get("allowed") is not False]
+        call.state.allowed_routes = [*call.state.allowed_routes, *allowed]
 
     def _question(
-        self, auth: Any, data: Mapping[str, Any], metadata: Mapping[str, Any], call_type: str, call: Call
+        self,
+        auth: Any,
+        data: Mapping[str, Any],
+        dimensions: Mapping[str, Any],
+        call_type: str,
+        call: Call,
+        routes: Sequence[dict[str, str]],
     ) -> dict[str, Any]:
         """Return the body of the check, and note on the call what its event will repeat."""
-        dimensions = dimensions_of(auth, data, metadata)
         call["session"], call["agent"] = dimensions.get("session"), dimensions.get("agent")
         if plain_call_type(call_type) == "speech":
             call["quantities"] = {"input_characters": characters_of(data)}
-        routes = routes_of(clean_text(data.get("model")), _router())
         attempts, longest = attempts_of(data), longest_answer_of(routes, call["requested_model"])
         limits = [output_limit(each, call_type, longest) for each in attempts]
         question: dict[str, Any] = {
@@ -1901,11 +2012,7 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
             "fallback_models": fallback_models(data, auth, _router()),
             **quantities_of(call_type, data),
         }
-        if len(routes) == 1:
-            question["deployment"] = routes[0]["deployment"]
-            question["served_models"] = [routes[0]["served_model"]] if "served_model" in routes[0] else []
-        elif len(routes) + len(question["fallback_models"]) <= _MOST_ROUTES:
-            question["routes"] = routes
+        question |= told_routes(routes, len(question["fallback_models"]))
         tier = clean_text(data.get("service_tier"), 100)
         if tier is not None and tier not in {"auto", "default"}:
             question["service_tier"] = tier
@@ -1934,9 +2041,7 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
         answer = await self._ask_or_stop(call, question)
         if answer is None:
             return
-        routes = [route for route in _as_list(answer.get("routes")) if isinstance(route, Mapping)]
-        call.state.denied_routes = [route for route in routes if route.get("allowed") is False]
-        call.state.allowed_routes = [route for route in routes if route.get("allowed") is not False]
+        self._note_routes(call, answer, None)
         if answer.get("reservation") is not None:
             self._keep_hold(call)
 
@@ -2028,6 +2133,8 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
     ) -> Any:
         """Leave out the deployments Tallygate denied the call; with none left LiteLLM turns to its fallbacks."""
         call = await self._call_of(request_kwargs, model, "acompletion")
+        if call is not None and call.state.is_routed and isinstance(request_kwargs, dict):
+            drop_provider(request_kwargs)
         if call is None or not isinstance(healthy_deployments, list):
             return healthy_deployments
         if call.state.question is not None and model not in call.state.groups:
@@ -2039,7 +2146,9 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
     async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None:
         """Ask about a call no other hook saw: one that names a deployment, on a route without the proxy's hooks."""
         if isinstance(kwargs, dict):
-            await self._call_of(kwargs, None, call_type or "acompletion")
+            call = await self._call_of(kwargs, None, call_type or "acompletion")
+            if call is not None and call.state.is_late:
+                restore_provider(kwargs, _router())
 
     async def _call_of(self, kwargs: Any, model: str | None, call_type: Any) -> Call | None:
         """Return the call of a request; one of a client's that was not asked about yet is asked about now."""
@@ -2054,6 +2163,8 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
             asked_for = model or metadata.get("model_group") or kwargs.get("model")
             await self._gate_late(kwargs, asked_for, metadata, call_type)
             call = find_call({"metadata": metadata})
+            if call is not None:
+                call.state.is_late = True
         if call is not None and call.state.is_denied:
             raise _stopped(_EXCEEDED)
         return call
@@ -2081,8 +2192,7 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
             return
         routes = [route for route in _as_list(answer.get("routes")) if isinstance(route, Mapping)]
         routes = [route for route in routes if route.get("requested_fallback") == group]
-        call.state.denied_routes = [*call.state.denied_routes, *(r for r in routes if r.get("allowed") is False)]
-        call.state.allowed_routes = [*call.state.allowed_routes, *(r for r in routes if r.get("allowed") is not False)]
+        self._note_routes(call, {"routes": routes}, None)
 
     # After it
 
