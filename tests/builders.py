@@ -101,7 +101,6 @@ def a_usage_event(**overrides: Any) -> UsageEvent:
         "is_final": True,
         "dimensions": Dimensions(**dimensions),
         "automatic_tags": (),
-        "dropped_tags": 0,
         "models": ModelClaims(**models),
         "usage": usage,
         "basis": PricingBasis(call_type="acompletion"),

@@ -16,6 +16,7 @@ import msgspec
 from service.budgets.budget import Budget, OnUnavailable
 from service.budgets.period import Window, window_of
 from service.budgets.subject import subject_text
+from service.budgets.tag_names import NO_TAGS_NAMED, TagGathering, TagNames
 from service.identity.call import CallNames
 from service.identity.candidates import CandidateGathering, CandidateIndex, Filing, Values, file_match
 from service.identity.dimensions import DIMENSION_NAMES, ROUTE_DIMENSIONS
@@ -78,6 +79,7 @@ class _Contents(NamedTuple):
     wanted: Counter[str]  # how many budgets want a value of a dimension
     named: Counter[str]  # how many say anything of it, be it that it is absent
     policies: Counter[tuple[str, OnUnavailable]]  # how many that enforce want a value of it, by their policy
+    tags: TagNames
 
     def with_changes(self, changed: Iterable[Budget]) -> "_Contents":
         latest = {budget.budget_id: budget for budget in changed}
@@ -101,10 +103,11 @@ class _Contents(NamedTuple):
         policies = self.policies.copy()
         policies.subtract(policy for entry in former for policy in _policies(entry.budget))
         policies.update(policy for entry in new for policy in _policies(entry.budget))
-        return _Contents(entries, filed, +wanted, +named, +policies)
+        tags = self.tags.with_changes([entry.budget for entry in former], [entry.budget for entry in new])
+        return _Contents(entries, filed, +wanted, +named, +policies, tags)
 
 
-_NOTHING = _Contents({}, CandidateIndex({}), Counter(), Counter(), Counter())
+_NOTHING = _Contents({}, CandidateIndex({}), Counter(), Counter(), Counter(), NO_TAGS_NAMED)
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
 _MOST_MATCHED = 20_000
@@ -133,6 +136,11 @@ class BudgetSet:
 
     def __len__(self) -> int:
         return len(self._contents.entries)
+
+    @property
+    def tag_names(self) -> TagNames:
+        """The tags budgets name."""
+        return self._contents.tags
 
     @property
     def budgets(self) -> list[Budget]:
@@ -217,6 +225,7 @@ class BudgetGathering:
         self._wanted: Counter[str] = Counter()
         self._named: Counter[str] = Counter()
         self._policies: Counter[tuple[str, OnUnavailable]] = Counter()
+        self._tags = TagGathering()
 
     def add(self, budgets: Iterable[Budget]) -> None:
         """Add budgets, none of them for the second time."""
@@ -226,10 +235,13 @@ class BudgetGathering:
             self._wanted.update(_wanted_dimensions(entry.budget))
             self._named.update([condition.dimension for condition in entry.budget.match])
             self._policies.update(_policies(entry.budget))
+            self._tags.add([entry.budget])
 
     def budget_set(self, version: int) -> BudgetSet:
         """Return the set of what was added; nothing may be added any more."""
-        base = _Contents(self._entries, self._filed.index(), self._wanted, self._named, self._policies)
+        base = _Contents(
+            self._entries, self._filed.index(), self._wanted, self._named, self._policies, self._tags.names()
+        )
         return BudgetSet(version, base=base)
 
 

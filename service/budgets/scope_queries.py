@@ -18,9 +18,7 @@ def subject_in_scope(
     clauses: list[sql.Composable] = [sql.SQL("true")]
     for number, (dimension, allowed) in enumerate((d, a) for d, a in scope.items() if d in each):
         name = f"scope_{number}"
-        parameters[name] = [
-            form for value in allowed for form in forms_in_subjects(comparable_value(dimension, value))
-        ]
+        parameters[name] = [form for value in allowed for form in forms_in_subjects(comparable_value(dimension, value))]
         clauses.append(
             sql.SQL("{column}::jsonb ->> {dimension} = ANY ({allowed})").format(
                 column=column, allowed=sql.Placeholder(name), dimension=sql.Literal(dimension)

@@ -12,7 +12,7 @@ from service.checks.request import CheckRequest
 from service.checks.route_plan import RoutePlan, plan_routes
 from service.checks.routes import NOTHING_SEEN, RecentUse
 from service.config.snapshot import TenantConfig
-from service.identity.dimensions import KEY_DIMENSIONS, CompletedDimensions
+from service.identity.dimensions import KEY_DIMENSIONS, CompletedDimensions, with_kept_tags
 from service.pricing.price_book import PriceBook
 
 
@@ -39,9 +39,13 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to put the question. `plan` has all counters that match; `ask` the first 64 of them."""
+    """One way to put the question. `plan` has all counters that match; `ask` the first 64 of them.
+
+    `dimensions`: those of `asked` with the tags that count by this configuration.
+    """
 
     asked: Asked
+    dimensions: CompletedDimensions
     config: TenantConfig
     at: datetime
     book: PriceBook
@@ -62,7 +66,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 def prepare_attempt(asked: Asked, config: TenantConfig, book: PriceBook, at: datetime) -> Attempt:
     """Return the question as this configuration puts it."""
-    appraisal = appraise(asked.request, asked.dimensions.values, config, book, at, asked.recent)
+    dimensions = with_kept_tags(asked.dimensions, config.budgets.tag_names.rank)
+    appraisal = appraise(asked.request, dimensions.values, config, book, at, asked.recent)
     plan = plan_routes(config, appraisal, at)
     ask = hold_ask(
         asked.request,
@@ -76,4 +81,6 @@ def prepare_attempt(asked: Asked, config: TenantConfig, book: PriceBook, at: dat
         wants_hold=asked.request.wants_hold and not plan.is_refused,
         routes=plan.asks(MOST_COUNTERS),
     )
-    return Attempt(asked=asked, config=config, at=at, book=book, appraisal=appraisal, plan=plan, ask=ask)
+    return Attempt(
+        asked=asked, dimensions=dimensions, config=config, at=at, book=book, appraisal=appraisal, plan=plan, ask=ask
+    )

@@ -18,7 +18,7 @@ from service.checks.hold import (
 from service.checks.quantities import read_declared, read_duration
 from service.checks.request import CheckRequest, Route
 from service.errors import InvalidInput, MalformedBody
-from service.identity.dimensions import MAX_TAGS, Dimensions, clean_value
+from service.identity.dimensions import Dimensions, clean_value
 from service.kit.money import (
     AmountError,
     AmountText,
@@ -322,7 +322,7 @@ def _dimensions(body: DimensionsBody) -> Dimensions:
 
 def _tags(values: list[str]) -> tuple[str, ...]:
     cleaned = dict.fromkeys(_value("tag", value) for value in values)
-    return tuple([tag for tag in cleaned if tag and not tag.startswith(_AUTOMATIC_TAG)])[:MAX_TAGS]
+    return tuple([tag for tag in cleaned if tag and not tag.startswith(_AUTOMATIC_TAG)])
 
 
 def _value(dimension: str, value: str | None) -> str | None:

@@ -126,7 +126,7 @@ def _explain(
         routes = zip(plan.routes, flags, strict=True)
         appraisal = appraisal.of([each for route, is_allowed in routes if is_allowed for each in route.candidates])
     return Explanation(
-        dimensions=attempt.asked.dimensions,
+        dimensions=attempt.dimensions,
         appraisal=appraisal,
         routes=route_outcomes(plan, flags, standings, own, is_named=attempt.asked.request.names_ways),
         unresolved=unresolved_names(attempt),

@@ -82,7 +82,7 @@ def draft_charge(
         input_tokens=counted.input_tokens, output_tokens=counted.output_tokens,
         cache_read_input_tokens=counted.cache_read_input_tokens,
         cache_write_input_tokens=counted.cache_write_5m_input_tokens + counted.cache_write_1h_input_tokens,
-        reasoning_output_tokens=counted.reasoning_output_tokens, quantities=_further_quantities(event),
+        reasoning_output_tokens=counted.reasoning_output_tokens, quantities=_further_quantities(event, values),
         cost_usd=rating.cost_usd, model_cost_usd=rating.model_cost_usd, fees_usd=rating.fees_usd,
         list_cost_usd=rating.list_cost_usd, enforced_usd=rating.enforced_usd, assumed_usd=rating.assumed_usd,
         reported_cost_usd=rating.reported_cost_usd, components=rating.components, fees=rating.fees,
@@ -111,12 +111,15 @@ def _core_key(event: UsageEvent, values: Dimensions, models: ModelIdentity, rati
     )
 
 
-def _further_quantities(event: UsageEvent) -> dict[str, int]:
-    """Return what has no column of its own; the tokens of a cache hit are kept apart: nobody bought them."""
+def _further_quantities(event: UsageEvent, values: Dimensions) -> dict[str, int]:
+    """Return what has no column of its own; the tokens of a cache hit are kept apart: nobody bought them.
+
+    Of the tags that do not count only the number is kept.
+    """
     usage = event.usage
     further = {name: quantity for name in _FURTHER if (quantity := getattr(usage, name))}
-    if event.dropped_tags:
-        further["dropped_tags"] = event.dropped_tags
+    if dropped_tags := len(event.dimensions.tags) - len(values.tags):
+        further["dropped_tags"] = dropped_tags
     if event.is_cache_hit:
         further["cache_hit_input_tokens"] = usage.input_tokens
         further["cache_hit_output_tokens"] = usage.output_tokens

@@ -106,7 +106,6 @@ def _read_event(parts: Parts, received_at: datetime, pinned_source: str | None) 
         dimensions=read_dimensions(texts, tags.chosen),
         key_alias=texts.key_alias,
         automatic_tags=tags.automatic,
-        dropped_tags=tags.dropped,
         models=read_models(parts, additional),
         # Tokens shown by a call that is not billed belong to another call, and were counted there.
         usage=usage if unbilled_reason is None else _NO_TOKENS,

@@ -12,7 +12,7 @@ from service.events.litellm_parts import Parts
 from service.events.litellm_payload import HiddenPart
 from service.events.litellm_texts import Texts
 from service.events.problems import RefusedEventError
-from service.identity.dimensions import MAX_TAGS, Dimensions, clean_value, is_plain_key
+from service.identity.dimensions import Dimensions, clean_value, is_plain_key
 from service.identity.models import ModelClaims
 
 _HOLDER: Final = ("organization", "team", "project", "user")
@@ -30,11 +30,10 @@ _BATCH_MODELS = msgspec.json.Decoder(frozenset[str | None] | None)
 
 
 class Tags(msgspec.Struct, frozen=True, gc=False):
-    """Tags somebody chose, tags the gateway adds by itself, and how many did not fit."""
+    """Tags somebody chose, and tags the gateway adds by itself."""
 
     chosen: tuple[str, ...] = ()
     automatic: tuple[str, ...] = ()
-    dropped: int = 0
 
 
 _NO_TAGS: Final = Tags()
@@ -64,7 +63,7 @@ def _decode_tags(raw: msgspec.Raw) -> Tags:
     tags = dict.fromkeys(tag for text in texts if (tag := _clean("tag", text)) is not None)
     chosen = tuple(tag for tag in tags if not tag.startswith(_AUTOMATIC_TAG))
     automatic = tuple(tag for tag in tags if tag.startswith(_AUTOMATIC_TAG))
-    return Tags(chosen[:MAX_TAGS], automatic[:_MAX_AUTOMATIC_TAGS], max(0, len(chosen) - MAX_TAGS))
+    return Tags(chosen, automatic[:_MAX_AUTOMATIC_TAGS])
 
 
 def read_dimensions(texts: Texts, tags: tuple[str, ...]) -> Dimensions:

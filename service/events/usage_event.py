@@ -31,7 +31,6 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: Dimensions
     key_alias: str | None = None  # readable name of the api_key, for the key registry to learn
     automatic_tags: tuple[str, ...]  # kept for display, never matched by budgets
-    dropped_tags: int
     models: ModelClaims
     usage: Usage
     basis: PricingBasis

@@ -13,7 +13,7 @@ import msgspec
 
 from service.access.tokens import TOKEN_PREFIX
 from service.identity.call import AUTOMATIC_TAG
-from service.identity.dimensions import MAX_TAGS, Dimensions, clean_value
+from service.identity.dimensions import Dimensions, clean_value
 from service.kit.text import bounded_text
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -94,7 +94,7 @@ def vouched(headers: Headers, trusted: AbstractSet[str]) -> Vouched:
 def clean_tags(texts: Sequence[str]) -> tuple[str, ...]:
     """Return tags as budgets compare them."""
     tags = dict.fromkeys(clean_value("tag", text) for text in texts)
-    return tuple([tag for tag in tags if tag and not tag.lower().startswith(AUTOMATIC_TAG)])[:MAX_TAGS]
+    return tuple([tag for tag in tags if tag and not tag.lower().startswith(AUTOMATIC_TAG)])
 
 
 def _plain_keys(headers: Headers, name: bytes) -> list[bytes]:
