@@ -122,3 +122,23 @@ async def test_a_deployment_named_as_it_is_sent_is_charged_to_its_group_and_no_w
         answer = await proxy.client.post(path, headers=as_client(key), json=body | {"input": "hello"})
         assert answer.status_code == 402, (body, answer.text)
     assert provider.seen == []
+
+
+async def test_no_place_for_text_makes_a_hold_too_small(
+    proxy: LiteLLMProxy, household: Household, provider: Provider, team: str, key: str
+):
+    await household.admin.create_budget(f"little-{team}", {"team": team}, "0.01")
+    text = "word " * 20_000
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {text: {"type": "string"}}}}}
+    schema = {"type": "json_schema", "name": "s", "schema": {"properties": {text: {"type": "string"}}}}
+    for path, body in (
+        (CHAT, call("quick", tools=[tool])),
+        (CHAT, call("quick", prediction={"type": "content", "content": text})),
+        (CHAT, call("quick", chat_template=text)),
+        ("/v1/responses", {"model": "quick", "input": "hello", "max_output_tokens": 100, "text": {"format": schema}}),
+        ("/v1/completions", {"model": "quick", "max_tokens": 200, "prompt": ["hello"] * 50}),
+    ):
+        answer = await proxy.client.post(path, headers=as_client(key), json=body)
+        assert answer.status_code == 402, (path, answer.text)
+    assert provider.seen == []
+    assert (await proxy.chat(key, "quick")).status_code == 200

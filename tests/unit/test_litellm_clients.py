@@ -77,6 +77,53 @@ async def test_the_prompt_and_the_limit_of_a_fallback_are_held_for(tmp_path: Pat
     assert proxy.gate.questions[-1]["max_output_tokens"] is None
 
 
+# How much is held
+
+
+TEXT = "word " * 20_000
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"tools": [{"function": {"name": "f", "parameters": {"properties": {TEXT: {"type": "string"}}}}}]},
+        {"tools": [{"function": {"parameters": {"properties": {f"{'x' * 40}{n}": {} for n in range(2500)}}}}]},
+        {"tools": [{"function": {"parameters": {"enum": [10**30 + n for n in range(3500)]}}}]},
+        {"prediction": {"type": "content", "content": TEXT}},
+        {"text": {"format": {"type": "json_schema", "schema": {"properties": {TEXT: {}}}}}},
+        {"generationConfig": {"responseSchema": {"description": TEXT}}},
+        {"extra_body": {"guided_json": {"description": TEXT}}},
+        {"extra_body": {"chat_template": TEXT}},
+    ],
+)
+def test_whatever_a_model_may_read_counts(sent: dict[str, Any]):
+    assert adapter.estimate_input_tokens(sent) >= len(TEXT) // 2
+    attempts = adapter.attempts_of(sent | {"fallbacks": [{"model": "quick", "messages": []}]})
+    assert max(map(adapter.estimate_input_tokens, attempts)) >= len(TEXT) // 2
+
+
+def test_what_a_client_sends_under_another_name_counts_and_what_the_proxy_adds_does_not():
+    sent = {"chat_template": TEXT, "model": TEXT, "stop": [TEXT], "metadata": {"a": TEXT}, "litellm_session_id": TEXT}
+    data = sent | {"proxy_server_request": {"body": sent}, "secret_fields": {"raw_headers": {"a": TEXT}}}
+    assert len(TEXT) // 2 <= adapter.estimate_input_tokens(data) < len(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("sent", "limit"),
+    [
+        ({"prompt": ["x"] * 50, "max_tokens": 100}, 5_000),
+        ({"prompt": [[1, 2], [3]], "max_tokens": 100, "n": 2}, 400),
+        ({"prompt": [1, 2, 3], "max_tokens": 100}, 100),
+        ({"prompt": ["x"], "max_tokens": 100}, 100),
+        ({"prompt": ["x"] * 3}, 3_000),
+        ({"extra_body": {"prompt": ["x"] * 3}, "max_tokens": 7}, 21),
+        ({"prompt": []}, None),
+    ],
+)
+def test_each_prompt_has_an_answer_of_its_own(sent: dict[str, Any], limit: int | None):
+    assert adapter.output_limit(sent, "atext_completion", 1_000) == limit
+
+
 # Who asks
 
 

@@ -352,10 +352,23 @@ _PROMPTS: Final = (
     "response_format",
     "query",
     "documents",
+    "prediction",
+    "text",
+    "tool_choice",
+    "generationConfig",
+    "config",
+)
+# What no model reads of the rest a client sends, to LiteLLM or with `extra_body` to the provider.
+_NOT_READ: Final = _words(
+    """model user metadata tags fallbacks context_window_fallbacks content_policy_fallbacks router_settings_override
+    proxy_server_request secret_fields stop logit_bias extra_body extra_headers headers cache guardrails mock_response
+    custom_llm_provider safety_identifier prompt_cache_key"""
 )
 _MEDIA_KEYS: Final = _words(
     "url image_url file_url file_uri fileUri image file file_data data b64_json input_image audio_url video_url"
 )
+# Below these a list of numbers is one of tokens.
+_TOKENS_KEYS: Final = ("prompt", "input")
 _MEDIA_AT_LEAST: Final = 64
 _DATA_URL: Final = re.compile(r"data:[\w.+;=/-]{0,200},")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=-]+")
@@ -371,8 +384,7 @@ def estimate_input_tokens(data: Mapping[str, Any]) -> int:
     more parts than are looked at counts by its bytes.
     """
     total, nodes = 0, 0
-    places = (data, _mapping(data.get("extra_body")))
-    prompts = [(name, place[name]) for place in places for name in _PROMPTS if place.get(name) is not None]
+    prompts = list(_prompts_of(data))
     pending: list[tuple[str, Any]] = list(prompts)
     while pending:
         name, value = pending.pop()
@@ -380,20 +392,36 @@ def estimate_input_tokens(data: Mapping[str, Any]) -> int:
         if isinstance(value, str):
             total += _tokens_of_text(name, value)
         elif isinstance(value, Mapping):
-            total += 4
+            total += 4 + sum(_size(str(key)) // 2 for key in value)
             nodes += len(value)
             pending += [(str(key), each) for key, each in value.items()] if nodes <= _MOST_NODES else []
         elif isinstance(value, (list, tuple)):
-            if value and all(isinstance(each, int) for each in value):
+            if name in _TOKENS_KEYS and value and all(isinstance(each, int) for each in value):
                 total += len(value)
             else:
                 nodes += len(value)
                 pending += [(name, each) for each in value] if nodes <= _MOST_NODES else []
+        elif isinstance(value, (int, float)):
+            total += 1 + (value.bit_length() // 7 if isinstance(value, int) else 8)  # half its digits
         elif value is not None:
             total += 1
         if nodes > _MOST_NODES:
             return min(total + _tokens_by_size(prompts), _MOST_TOKENS)
     return min(total, _MOST_TOKENS)
+
+
+def _prompts_of(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what the model may read: where prompts are, and whatever else the client sends that is not known."""
+    sent, extra = _mapping(_mapping(data.get("proxy_server_request")).get("body")), _mapping(data.get("extra_body"))
+    for place, names in ((data, [*_PROMPTS, *sent]), (extra, [*extra])):
+        for name in dict.fromkeys(str(each) for each in names):
+            is_read = name not in _NOT_READ and not name.startswith("litellm_")
+            if is_read and place.get(name) is not None:
+                yield name, place[name]
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _tokens_by_size(prompts: object) -> int:
@@ -408,7 +436,7 @@ def _tokens_of_text(name: str, text: str) -> int:
         prefix = _DATA_URL.match(text)
         if _BASE64.fullmatch(text, prefix.end() if prefix else 0):
             return _MEDIA_TOKENS + len(text) // _BYTES_PER_MEDIA_TOKEN
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    size = _size(text)
     if name in _MEDIA_KEYS and text.startswith(("http://", "https://")):
         return max(_MEDIA_TOKENS, size // 2 + 1)
     return size // 2 + 1
@@ -449,9 +477,16 @@ def output_limit(data: Mapping[str, Any], call_type: str = "", longest_answer: i
         *[_count(place.get(each)) or 1 for place in places for each in ("n", "best_of")],
         *[_count(each.get(key)) or 1 for each in configurations for key in ("candidateCount", "candidate_count")],
     )
+    choices *= max(1, *[_number_of_prompts(place.get("prompt")) for place in places])
     if not stated and choices == 1:
         return None
     return min(max(stated or [longest_answer]) * choices, _MOST_TOKENS)
+
+
+def _number_of_prompts(prompt: object) -> int:
+    """Return how many answers a prompt is given: a list is one of several, unless it is one of tokens."""
+    prompts = _as_list(prompt)
+    return 1 if not prompts or isinstance(prompts[0], int) else len(prompts)
 
 
 def longest_answer_of(routes: Sequence[Mapping[str, str]], model: str | None) -> int:
