@@ -33,7 +33,7 @@ from service.checks.lua_scripts import (
     CHECK_AND_HOLD,
     FIND_RESERVATIONS,
     LOWER_FENCE,
-    RECOUNT,
+    READ_HELD,
     RENEW,
     VOID,
     Command,
@@ -48,6 +48,7 @@ from service.kit.money import ZERO, from_micro_usd
 # Of the deadline of a check, for one pipeline.
 _PIPELINE_SHARE = 0.6
 _MOST_LOOKED_UP = 200
+_MOST_DROPPED = 500
 
 _KIND_LETTERS: dict[CounterKind, str] = {"one_bucket": "1", "with_carry": "c", "rolling": "r"}
 
@@ -122,17 +123,20 @@ class HoldStore:
 
         None when nobody can be asked.
         """
-        commands = []
-        for budget_id, subject, start in counters:
-            window, bucket = (ROLLING, "") if start is None else (unix_text(start),) * 2
-            commands.append(
-                script_command(RECOUNT, [counter_key(tenant_id, budget_id, subject, window)], [bucket, "0"])
-            )
+        keys = [
+            counter_key(tenant_id, budget_id, subject, ROLLING if start is None else unix_text(start))
+            for budget_id, subject, start in counters
+        ]
+        held: dict[str, int] = {}
+        asked = list(dict.fromkeys(keys))
         try:
-            replies = await self._lane.run(commands)
+            while asked:
+                replies = await self._lane.run([script_command(READ_HELD, [key], [_MOST_DROPPED]) for key in asked])
+                held |= {key: micro_usd for key, (micro_usd, _) in zip(asked, replies, strict=True)}
+                asked = [key for key, (_, has_more) in zip(asked, replies, strict=True) if has_more]
         except CountersUnavailable:
             return None
-        return [from_micro_usd(reply[1]) if reply else ZERO for reply in replies]
+        return [from_micro_usd(held[key]) if held[key] else ZERO for key in keys]
 
 
 def check_command(ask: HoldAsk) -> Command:

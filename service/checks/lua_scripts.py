@@ -33,11 +33,25 @@ PUBLISH_AND_SETTLE = load_script("publish_and_settle")
 SEED = load_script("seed")
 VOID = load_script("void")
 RENEW = load_script("renew")
+READ_HELD = load_script("read_held")
 RECOUNT = load_script("recount")
+ADD_UP = load_script("add_up")
 FORGET = load_script("forget")
 LOWER_FENCE = load_script("lower_fence")
 FIND_RESERVATIONS = load_script("find_reservations")
-SCRIPTS = (CHECK_AND_HOLD, PUBLISH_AND_SETTLE, SEED, VOID, RENEW, RECOUNT, FORGET, LOWER_FENCE, FIND_RESERVATIONS)
+SCRIPTS = (
+    CHECK_AND_HOLD,
+    PUBLISH_AND_SETTLE,
+    SEED,
+    VOID,
+    RENEW,
+    READ_HELD,
+    RECOUNT,
+    ADD_UP,
+    FORGET,
+    LOWER_FENCE,
+    FIND_RESERVATIONS,
+)
 
 
 def script_command(script: Script, keys: Sequence[str], arguments: Iterable[Argument]) -> Command:

@@ -21,7 +21,7 @@ from service.checks import metrics
 from service.checks.counter_reading import CounterReading, posted_micro_usd
 from service.checks.keys import ROLLING, CounterRef
 from service.checks.ledger_reader import LedgerReader
-from service.checks.lua_scripts import FORGET, RECOUNT, script_command
+from service.checks.lua_scripts import ADD_UP, FORGET, RECOUNT, script_command
 from service.checks.publishing import seed_commands
 from service.checks.scripts import ScriptLane
 from service.db.pools import RedisClient, at_server_of, servers_of
@@ -34,6 +34,8 @@ _log = structlog.get_logger(__name__)
 _EVERY_SECONDS = 180.0
 # Nothing else of this process goes on while a portion is put together and read.
 _COUNTERS_AT_ONCE = 50
+# Nothing else at all goes on in Redis while these are added up.
+_HOLDS_AT_ONCE = 500
 _REST_TIMES = 4.0
 _PIPELINE_TIMEOUT_MS = 2_000
 _TURN_KEY = "tallygate:sweep"
@@ -146,7 +148,9 @@ class Sweep:
     async def _recount(self, keys: Sequence[str], result: SweepResult) -> list[_Snapshot]:
         """Return what the scripts say of the counters that were seeded; the others are nobody's copy of anything."""
         is_ledger_down = "1" if self._ledger.is_down else "0"
-        commands = [script_command(RECOUNT, [key], [_bucket_of_key(key), is_ledger_down]) for key in keys]
+        commands = [
+            script_command(RECOUNT, [key], [_bucket_of_key(key), is_ledger_down, _HOLDS_AT_ONCE]) for key in keys
+        ]
         snapshots = []
         for key, reply in zip(keys, await self._lane.run(commands), strict=True):
             if not reply:
@@ -155,6 +159,8 @@ class Sweep:
             result.counters += 1
             result.holds += holds
             result.lapsed_holds += lapsed
+            if held_after < 0:
+                held_before, held_after = await self._add_up(key)
             if subject and (figures or oldest >= 0):
                 snapshots.append(
                     _Snapshot(
@@ -168,6 +174,14 @@ class Sweep:
                     )
                 )
         return snapshots
+
+    async def _add_up(self, key: str) -> tuple[int, int]:
+        """Return what a counter with very many holds held at the end, and what it should have; checks come between."""
+        while reply := await self._lane.call(script_command(ADD_UP, [key], [_HOLDS_AT_ONCE])):
+            held_before, held_after = reply
+            if held_after >= 0:
+                return held_before, held_after
+        return 0, 0  # wiped meanwhile, or another replica had the last of them
 
     async def _compare(self, seen: _Snapshot, reading: CounterReading, result: SweepResult, *, repair: bool) -> None:
         if seen.held_before != seen.held_after:

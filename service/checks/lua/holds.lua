@@ -15,6 +15,8 @@
 --                                                added up since a bucket was dropped, and above LARGEST
 --       h                                        held micro-USD = the sum of :z, always
 --       d                                        no hold is due before, ms (a lower bound of the scores of :z)
+--       rx rs                                    while the holds are added up: `rs` is the sum of those in :z that are due
+--                                                before `rx` (ms), always
 --   {t}:c:…:z                                    its holds: sorted set of '<micro-USD>:<placed at>:<reservation id>' by
 --                                                expiry in ms; a hold of nothing is not in it
 --   {t}:r:<reservation id>                       a reservation. Hash: st live|settled|voided|expired, fp fingerprint,
@@ -94,10 +96,44 @@ local function reach(counters)
     end
 end
 
+-- Until when (ms) the holds of a counter are added up so far; nil when nobody does that.
+local function added_up_to(counter)
+    return tonumber(call('HGET', counter, 'rx') or nil)
+end
+
+-- Keep the sum of the holds added up so far: one that was due then and held so much is due now and holds so much.
+local function note_change(counter, up_to, due_before, held_before, due_after, held_after)
+    local change = (due_after < up_to and held_after or 0) - (due_before < up_to and held_before or 0)
+    if change ~= 0 then
+        call('HINCRBY', counter, 'rs', as_text(change))
+    end
+end
+
+-- Take a hold out of the holds of a counter. Returns whether it was there.
+local function remove_hold(counter, member)
+    local up_to = added_up_to(counter)
+    local due = up_to and call('ZSCORE', counter .. ':z', member)
+    if due then
+        note_change(counter, up_to, tonumber(due), tonumber(string.match(member, '^%d+')), up_to, 0)
+    end
+    return call('ZREM', counter .. ':z', member) == 1
+end
+
+-- Let a hold end at another time. Returns whether it is there and did not end then anyway.
+local function move_hold(counter, member, expires)
+    local up_to = added_up_to(counter)
+    local due = up_to and call('ZSCORE', counter .. ':z', member)
+    if due then
+        local micro_usd = tonumber(string.match(member, '^%d+'))
+        note_change(counter, up_to, tonumber(due), micro_usd, expires, micro_usd)
+    end
+    return call('ZADD', counter .. ':z', 'XX', 'CH', as_text(expires), member) == 1
+end
+
 -- Take what a reservation still holds out of all its counters; a second time changes nothing.
 local function release_all(reservation)
     for i, counter in ipairs(reservation.counters) do
-        if call('ZREM', counter .. ':z', hold_member(reservation, i)) == 1 then
+        if remove_hold(counter, hold_member(reservation, i)) then
             add_held(counter, -tonumber(reservation.left[i] or reservation.amount))
         end
     end
@@ -108,8 +144,13 @@ local function drop_due(counter, now)
     local due = call('ZRANGEBYSCORE', counter .. ':z', '-inf', as_text(now), 'LIMIT', 0, DUE_AT_ONCE)
     local freed = 0
     if #due > 0 then
+        local up_to = added_up_to(counter)
         for _, member in ipairs(due) do
-            freed = freed + string.match(member, '^%d+')
+            local micro_usd = tonumber(string.match(member, '^%d+'))
+            freed = freed + micro_usd
+            if up_to then
+                note_change(counter, up_to, tonumber(call('ZSCORE', counter .. ':z', member)), micro_usd, up_to, 0)
+            end
         end
         call('ZREM', counter .. ':z', unpack(due))
         add_held(counter, -freed)

@@ -92,8 +92,12 @@ local function consume(key, reservation, micro_usd, posted_to)
                 -- Before the old member goes: an emptied set would lose its time to live.
                 local member = after[i] .. ':' .. reservation.at .. ':' .. reservation.id
                 call('ZADD', counter .. ':z', as_text(reservation.expires), member)
+                local up_to = added_up_to(counter)
+                if up_to then
+                    note_change(counter, up_to, up_to, 0, reservation.expires, left)
+                end
             end
-            call('ZREM', counter .. ':z', hold_member(reservation, i))
+            remove_hold(counter, hold_member(reservation, i))
             add_held(counter, left - amount)
         end
     end
@@ -139,14 +143,13 @@ end
 
 -- Bring the end of a hold forward in every counter that still has it.
 local function cut(key, reservation, expires)
-    local expires_text = as_text(expires)
     for i, counter in ipairs(reservation.counters) do
-        if call('ZADD', counter .. ':z', 'XX', 'CH', expires_text, hold_member(reservation, i)) == 1 then
+        if move_hold(counter, hold_member(reservation, i), expires) then
             local due = tonumber(call('HGET', counter, 'd') or expires)
             call('HSET', counter, 'd', as_text(math.min(due, expires)))
         end
     end
-    call('HSET', key, 'ex', expires_text)
+    call('HSET', key, 'ex', as_text(expires))
     call('PEXPIREAT', key, as_text(expires + REMEMBERED_MS))
 end
 

@@ -1,11 +1,13 @@
--- The sweep's view of one counter: drop every due hold, recompute held from the holds themselves and the sum of a
--- rolling counter from its buckets, and repair both.
+-- The sweep's view of one counter: drop due holds, recompute held from the holds themselves and the sum of a rolling
+-- counter from its buckets, and repair both. Redis does nothing else meanwhile, so of more holds than may be looked at in
+-- one go the adding up is only begun here: add_up.lua goes on.
 --
 -- KEYS  1 a counter
 -- ARGV  1 its bucket, '' of a rolling one   2 '1' while the ledger cannot be read: no hold lapses
--- Answer {held before, held after, number of holds, lapsed, subject ('' when never seeded), of a rolling one: first
---        bucket it was seeded with (-1: none), seconds it counts, sum before, sum after (both 0: nobody has added up)},
---        then per bucket something was copied to: bucket, epoch, version, posted; {} when there is no counter.
+--       3 how many holds may be looked at in one go
+-- Answer {held before, held after (-1: add up), number of holds, lapsed, subject ('' when never seeded), of a rolling
+--        one: first bucket it was seeded with (-1: none), seconds it counts, sum before, sum after (both 0: nobody has
+--        added up)}, then per bucket something was copied to: bucket, epoch, version, posted; {} when there is no counter.
 
 local now = server_time_ms()
 local counter, bucket = KEYS[1], ARGV[1]
@@ -19,22 +21,28 @@ if ARGV[2] ~= '1' then
     repeat
         dropped = drop_due(counter, now)
         lapsed = lapsed + dropped
-    until dropped < DUE_AT_ONCE
+    until dropped < DUE_AT_ONCE or lapsed >= tonumber(ARGV[3])
 end
 
 local known = call('HMGET', counter, 'h', 's', 'o', 'w', 'so', 'sp')
 local before = tonumber(known[1] or 0)
-local members = call('ZRANGE', counter .. ':z', 0, -1)
+local number = call('ZCARD', counter .. ':z')
 local after = 0
-for _, member in ipairs(members) do
-    after = after + string.match(member, '^%d+')
-end
-if after ~= before then
-    call('HSET', counter, 'h', as_text(after))
+if number > tonumber(ARGV[3]) then
+    call('HSET', counter, 'rx', '0', 'rs', '0')
+    after = -1
+else
+    for _, member in ipairs(call('ZRANGE', counter .. ':z', 0, -1)) do
+        after = after + string.match(member, '^%d+')
+    end
+    call('HDEL', counter, 'rx', 'rs')
+    if after ~= before then
+        call('HSET', counter, 'h', as_text(after))
+    end
 end
 
 local answer = {
-    before, after, #members, lapsed, known[2] or '', tonumber(known[3] or -1), tonumber(known[4] or 0),
+    before, after, number, lapsed, known[2] or '', tonumber(known[3] or -1), tonumber(known[4] or 0),
     tonumber(known[6] or 0), 0,
 }
 local function add(of_bucket)

@@ -16,13 +16,13 @@ if state == 'live' and expires <= now then
     state = 'expired'
 elseif state == 'live' and wanted > expires then
     expires = wanted
-    local expires_text, kept_until = as_text(expires), as_text(now + KEPT_MS)
+    local kept_until = as_text(now + KEPT_MS)
     for i, counter in ipairs(reservation.counters) do
-        if call('ZADD', counter .. ':z', 'XX', 'CH', expires_text, hold_member(reservation, i)) == 1 then
+        if move_hold(counter, hold_member(reservation, i), expires) then
             keep(counter, kept_until)
         end
     end
-    call('HSET', KEYS[1], 'ex', expires_text)
+    call('HSET', KEYS[1], 'ex', as_text(expires))
     call('PEXPIREAT', KEYS[1], as_text(expires + REMEMBERED_MS))
 end
 return {state, tonumber(reservation.at), expires, reservation.amount, reservation.consumed, reservation.extra}

@@ -199,10 +199,14 @@ class Gate:
         """Let time pass for one reservation: its end is moved to the past, in all its keys."""
         past = 1_000
         for counter in counters:
-            for member in await self.client.zrange(f"{key_of(counter)}:z", 0, -1):
-                if member.decode().split(":", 2)[2] == reservation_id:
+            up_to = int(await self.client.hget(key_of(counter), "rx") or 0)
+            for member, expires in await self.client.zrange(f"{key_of(counter)}:z", 0, -1, withscores=True):
+                amount, _, name = member.decode().split(":", 2)
+                if name == reservation_id:
                     await self.client.zadd(f"{key_of(counter)}:z", {member: past})
                     await self.client.hset(key_of(counter), "d", past)
+                    if past < up_to <= expires:
+                        await self.client.hincrby(key_of(counter), "rs", amount)
         await self.client.hset(f"{{{self.tenant_id}}}:r:{reservation_id}", "ex", past)
 
     async def assert_added_up(self, counter: CounterRef) -> None:
@@ -219,9 +223,12 @@ class Gate:
     async def assert_sound(self, *counters: CounterRef) -> None:
         """Held is the sum of the holds, never negative; sums are right; every key of the tenant ends some day."""
         for counter in counters:
-            held = await self.held(counter)
-            assert held == sum(amount for amount, _ in (await self.members(counter)).values())
+            held, members = await self.held(counter), (await self.members(counter)).values()
+            assert held == sum(amount for amount, _ in members)
             assert held >= 0
+            up_to, added_up = await self.client.hmget(key_of(counter), "rx", "rs")
+            if up_to is not None:
+                assert int(added_up) == sum(amount for amount, expires in members if expires < int(up_to))
             await self.assert_added_up(counter)
         async for key in self.client.scan_iter(match=f"{{{self.tenant_id}}}:*", count=1000):
             if not key.endswith(b":cv"):

@@ -5,7 +5,7 @@ After every step the counters are what a plain model says, and never was more ad
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -27,13 +27,14 @@ from service.checks.counter_reading import CounterReading
 from service.checks.hold import Decision, IdReused, MissingCounters, RouteAsk
 from service.checks.hold_store import HoldStore
 from service.checks.keys import CounterRef, key_of, unix_text
-from service.checks.lua_scripts import FORGET, RECOUNT, script_command
+from service.checks.lua_scripts import ADD_UP, FORGET, RECOUNT, script_command
 from service.checks.publishing import seed_commands
 from service.checks.scripts import ScriptLane
 from service.kit.ids import new_id
 from service.kit.money import from_micro_usd
 from service.ledger.posts import CommittedPosts, CounterState
 from tests.integration.checks.gate import BUCKETS, STEP_SECONDS, WINDOW_START, Gate
+from tests.properties.checks.held import Held, Route
 
 ROLLING, CARRYING = 3, 1
 LIMITS = (2_000, 1_500, 10**9, 400)
@@ -45,31 +46,7 @@ INCREASES = [0, 100, 900]
 
 NAMES = ["", "a", "b", "c"]
 
-Route = tuple[int, frozenset[int], str]  # amount, counters, name
 States = dict[int, tuple[int, int]]  # bucket -> (posted, version)
-
-
-class Held:
-    """One reservation in the model: what it still holds per counter, how it ended, and which routes it was for."""
-
-    def __init__(self, fingerprint: str, shares: dict[int, int], avoided: set[int], routes: dict[str, bool]) -> None:
-        self.fingerprint = fingerprint
-        self.avoided = avoided  # only denied routes go through them
-        self.left = {number: amount for number, amount in shares.items() if amount}
-        self.routes = routes  # by name
-        self.is_live = True
-        self.is_due = False
-
-    def allows(self, routes: Sequence[Route], *, is_short: bool) -> tuple[bool, ...]:
-        """Return which routes a repeat may take; none: it is decided anew."""
-        if is_short and not self.avoided:
-            return (True,)
-        known = [None if is_short else self.routes.get(name) for *_, name in routes]
-        covered = [all(self.left.get(n, 0) >= max(amount, 1) for n in each) for amount, each, _ in routes]
-        allowed = [fits if told is None else told for told, fits in zip(known, covered, strict=True)]
-        if any(allowed):
-            return tuple(allowed)
-        return tuple(told is None and not each & self.avoided for told, (_, each, _) in zip(known, routes, strict=True))
 
 
 class HoldMachine(RuleBasedStateMachine):
@@ -371,15 +348,20 @@ class HoldMachine(RuleBasedStateMachine):
         if self.carried is None:
             self.carried = amount
 
-    @rule(number=st.sampled_from(list(COUNTERS)))
-    def sweep(self, number: int) -> None:
+    @rule(number=st.sampled_from(list(COUNTERS)), most=st.sampled_from([0, 1_000]))
+    def sweep(self, number: int, most: int) -> None:
         ref = self.ref(number)
         bucket = "" if number == ROLLING else unix_text(ref.bucket)
-        reply = self.run(self.gate.lane.call(script_command(RECOUNT, [key_of(ref)], [bucket, "0"])))
+        reply = self.run(self.gate.lane.call(script_command(RECOUNT, [key_of(ref)], [bucket, "0", most])))
         if reply:
-            assert reply[0] == reply[1], "held was not the sum of the holds"
+            assert reply[1] in {reply[0], -1}, "held was not the sum of the holds"
             assert reply[7] == reply[8], "the sum was not that of the buckets"
             self._drop_due([number], None)
+
+    @rule(number=st.sampled_from(list(COUNTERS)))
+    def add_up_one_more(self, number: int) -> None:
+        reply = self.run(self.gate.lane.call(script_command(ADD_UP, [key_of(self.ref(number))], [1])))
+        assert not reply or reply[1] in {reply[0], -1}, "held was not the sum of the holds"
 
     @precondition(lambda self: len(self.reservations) > 1)
     @rule(is_meant=st.sampled_from([True, False, False]))
@@ -482,7 +464,8 @@ def _step(machine: HoldMachine, chance: Random) -> None:
         (5, lambda: machine.renew(reservation_id)),
         (8, lambda: machine.let_time_pass(reservation_id)),
         (3, lambda: machine.seed(number)),
-        (3, lambda: machine.sweep(number)),
+        (6, lambda: machine.sweep(number, chance.choice([0, 1_000]))),
+        (12, lambda: machine.add_up_one_more(number)),
         (0.5, lambda: machine.wipe(is_meant=True)),
         (2, lambda: machine.go_stale(number)),
         (3, lambda: machine.let_buckets_pass(chance.choice([1, 1, 1, 2, BUCKETS + 3]))),
