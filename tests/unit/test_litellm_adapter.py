@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import httpx
@@ -354,6 +354,21 @@ def test_an_event_is_json_whatever_is_in_it():
     circle: dict[str, Any] = {"nan": float("nan"), "inf": [float("inf")], "object": object(), "set": {1}}
     circle["circle"] = circle
     assert json.loads(adapter.encode_event(circle))["nan"] is None
+
+
+class Unwritable:
+    def model_dump(self, mode: str) -> Any:
+        raise TypeError(mode)
+
+    __str__ = __repr__ = model_dump
+
+
+@pytest.mark.parametrize(
+    "odd", [{("a", 1): 2}, {b"a": 1, None: 2}, {Unwritable(): 1}, Unwritable(), [10**5000], b"\xff"]
+)
+def test_an_event_is_not_lost_for_an_odd_part_of_it(odd: object):
+    for part in (odd, [odd], {"deeper": odd}, MappingProxyType({"in": odd})):
+        assert json.loads(adapter.encode_event({"id": "e1", "metadata": part}))["id"] == "e1"
 
 
 @pytest.mark.parametrize(

@@ -285,3 +285,12 @@ async def test_a_deployment_denied_to_a_fallback_a_client_names_is_left_out(tmp_
     data = await proxy.before(fallbacks=["f"])
     both = [entry("f", "openai/a"), entry("f", "openai/b")]
     assert await proxy.handler.async_filter_deployments("f", both, None, data) == both[1:]
+
+
+async def test_a_call_without_a_model_is_asked_about_once(tmp_path: Path):
+    proxy = Proxy(tmp_path, ALLOWED)
+    for model in (None, "", " ", 7.5, ["m"]):
+        data = await proxy.before(model=model)
+        proxy.gate.questions.clear()
+        assert await proxy.handler.async_filter_deployments(model, [{}], None, data) == [{}]
+        assert proxy.gate.questions == []

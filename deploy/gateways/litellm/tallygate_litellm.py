@@ -26,6 +26,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from errno import ENOTDIR
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -1020,6 +1021,32 @@ def _close_inherited_locks() -> None:
         os.close(_OPEN_LOCKS.pop())
 
 
+def _make_directory(directory: Path) -> None:
+    """Make the spool's directory, or raise OSError that says what is wrong with it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(ENOTDIR, "TALLYGATE_SPOOL_DIR names no directory", str(directory)) from None
+
+
+class _Rarely:
+    """Lets a message through that is another than the last, and the same once a minute."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._again_at = 0.0
+
+    def is_due(self, message: object) -> bool:
+        now, text = time.monotonic(), str(message)
+        if text == self._last and now < self._again_at:
+            return False
+        self._last, self._again_at = text, now + _SAME_MESSAGE_SECONDS
+        return True
+
+
+_SAME_MESSAGE_SECONDS: Final = 60.0
+
+
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     """Tell a damaged file from a full disk, a lock, a mistake of ours: those have classes of their own."""
     return type(error) is sqlite3.DatabaseError
@@ -1037,7 +1064,7 @@ class Spool:
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_directory(directory)
         self._path = directory / "spool.sqlite3"
         self._lock_path = directory / "spool.lock"
         self._database: sqlite3.Connection | None = None
@@ -1306,12 +1333,12 @@ _LOOK_AGAIN_SECONDS: Final = 1.0
 class Writer(threading.Thread):
     """Brings items to disk in groups, off the event loop: one commit for all that came during the last one."""
 
-    def __init__(self, settings: Settings, wake_sender: threading.Event) -> None:
+    def __init__(self, settings: Settings, wake_sender: threading.Event, *, is_full: bool = False) -> None:
         super().__init__(name="tallygate-writer", daemon=True)
         self._settings = settings
         self._wake_sender = wake_sender
         self._queue: queue.SimpleQueue[tuple[Item, Future[None]] | None] = queue.SimpleQueue()
-        self.is_full = False
+        self.is_full = is_full
         self.dropped = 0
 
     def put(self, item: Item) -> Future[None]:
@@ -1331,6 +1358,7 @@ class Writer(threading.Thread):
     def run(self) -> None:
         """Write until told to stop; what cannot be written waits."""
         spool: Spool | None = None
+        messages = _Rarely()
         pause = 0.1
         is_ending = False
         while not is_ending:
@@ -1344,9 +1372,13 @@ class Writer(threading.Thread):
                 except (sqlite3.Error, OSError) as error:
                     self.is_full = True
                     waiting = len(group) + self._queue.qsize()
-                    log.error(  # noqa: TRY400  # the reason is in it
-                        "The spool cannot be written (%s): %d wait in memory, %d dropped.", error, waiting, self.dropped
-                    )
+                    if messages.is_due(error):
+                        log.error(  # noqa: TRY400  # the reason is in it
+                            "The spool cannot be written (%s): %d wait in memory, %d dropped.",
+                            error,
+                            waiting,
+                            self.dropped,
+                        )
                     time.sleep(pause)
                     pause = min(pause * 2, 5)
         if spool is not None:
@@ -1409,16 +1441,22 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """Send whenever this process holds the lock."""
+        messages = _Rarely()
         directory = self._settings.spool_directory
         while not self._stopping.is_set():
             try:
-                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                _make_directory(directory)
                 with _lock_file(directory / "sender.lock") as lock:
                     self._wait_for(lock)
                     if not self._stopping.is_set():
                         self._send_all()
-            except Exception:  # the one thread that sends must not end of anything
-                log.exception("Sending is begun anew")
+            except (sqlite3.Error, OSError) as error:
+                if messages.is_due(error):
+                    log.error("The spool cannot be read (%s): nothing is sent until it can.", error)  # noqa: TRY400
+                self._stopping.wait(1)
+            except Exception as error:  # the one thread that sends must not end of anything
+                if messages.is_due(repr(error)):
+                    log.exception("Sending is begun anew")
                 self._stopping.wait(1)
 
     def _wait_for(self, lock: int) -> None:
@@ -1835,17 +1873,23 @@ def encode_event(event: Mapping[str, Any]) -> bytes:
     """Return the bytes that are stored and sent, also again: JSON without NaN or Infinity, which are no JSON."""
     try:
         return json.dumps(event, default=_plain, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):  # also half a character, which is no UTF-8
+    except Exception:  # noqa: BLE001  # NaN, a circle, half a character, a name that is no text: the event is told all the same
         return json.dumps(_finite(event), allow_nan=False, ensure_ascii=False).encode()
 
 
 def _plain(value: object) -> Any:
-    dump = getattr(value, "model_dump", None)
-    if dump is not None:
-        return dump(mode="json")
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, (set, frozenset, tuple)):
         return list(value)
-    return str(value)
+    with suppress(Exception):  # an object nobody can write down says nothing
+        dump = getattr(value, "model_dump", None)
+        return str(value) if dump is None else dump(mode="json")
+    return None
+
+
+# In bits; Python does not write down what has more than some thousand digits.
+_LONGEST_NUMBER: Final = 1_024
 
 
 def _finite(value: Any, depth: int = 0) -> Any:
@@ -1854,12 +1898,17 @@ def _finite(value: Any, depth: int = 0) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
-    if value is None or isinstance(value, (bool, int)):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if value.bit_length() <= _LONGEST_NUMBER else None
     if depth > 50:
         return None
     if isinstance(value, Mapping):
-        return {_finite(str(name)): _finite(each, depth + 1) for name, each in value.items()}
+        return {
+            _finite(name if isinstance(name, str) else str(_plain(name))): _finite(each, depth + 1)
+            for name, each in value.items()
+        }
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_finite(each, depth + 1) for each in value]
     return _finite(_plain(value), depth + 1)
@@ -1875,6 +1924,16 @@ class _Workers:
         self._settings = settings
         self._lock = threading.Lock()
         self._running: tuple[int, Writer, Sender] | None = None
+        self._is_usable = True
+
+    def try_spool(self) -> None:
+        """Open the spool once: what is wrong with it is said at the start, and known before the first call."""
+        try:
+            Spool(self._settings.spool_directory, self._settings.spool_bytes).close()
+        except (sqlite3.Error, OSError) as error:
+            self._is_usable = False
+            done = "denied" if self._settings.on_spool_full == "deny" else "let through, and their cost waits in memory"
+            log.error("The spool cannot be used (%s): calls are %s until it can.", error, done)  # noqa: TRY400
 
     def start(self) -> Writer:
         """Return the writer of this process."""
@@ -1884,7 +1943,8 @@ class _Workers:
         with self._lock:
             if self._running is None or self._running[0] != os.getpid():
                 wake = threading.Event()
-                writer, sender = Writer(self._settings, wake), Sender(self._settings, wake)
+                writer = Writer(self._settings, wake, is_full=not self._is_usable)
+                sender = Sender(self._settings, wake)
                 writer.start()
                 sender.start()
                 self._running = (os.getpid(), writer, sender)
@@ -1953,6 +2013,7 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
         self._renewing: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         os.register_at_fork(after_in_child=self._workers.forget)
         atexit.register(self._workers.flush)
+        self._workers.try_spool()
         self._workers.start()
 
     # Before the call
@@ -2172,11 +2233,12 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
             drop_provider(request_kwargs)
         if call is None or not isinstance(healthy_deployments, list):
             return healthy_deployments
-        if call.state.question is not None and model not in call.state.groups:
-            await self._ask_about_group(call, model)
+        group = clean_text(model) or ""
+        if group and call.state.question is not None and group not in call.state.groups:
+            await self._ask_about_group(call, group)
         if not call.state.denied_routes:
             return healthy_deployments
-        return [each for each in healthy_deployments if is_allowed_route(model, each, call)]
+        return [each for each in healthy_deployments if is_allowed_route(group, each, call)]
 
     async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None:
         """Ask about a call no other hook saw: one that names a deployment, on a route without the proxy's hooks."""
