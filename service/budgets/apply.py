@@ -18,6 +18,7 @@ from service.budgets.budget import Budget, BudgetDraft
 from service.budgets.creation import make_budgets
 from service.budgets.limits import changed_budget
 from service.budgets.repository import load_budgets
+from service.budgets.schemas import check_highest_limit
 from service.budgets.seeding import ConfigChanges
 from service.budgets.trail import record_changes
 from service.db.pools import PostgresPool, connected
@@ -46,12 +47,12 @@ class BudgetApplier:
         self._configs = configs
 
     async def plan(self, order: ApplyOrder) -> list[Step]:
-        """Return what would be done now. Raises Unavailable."""
+        """Return what would be done now. Raises Unavailable, and InvalidInput for a limit too high with increases."""
         async with connected(self._pool) as connection, connection.transaction():
             budgets = await load_budgets(connection, order.tenant_id)
         present = {budget.slug: budget for budget in budgets}
         prunable = [slug for slug in present if slug.startswith(order.slug_prefix)] if order.prunes else []
-        return plan_steps(present, order.drafts, prunable=prunable)
+        return _checked(plan_steps(present, order.drafts, prunable=prunable))
 
     async def apply(self, order: ApplyOrder, steps: Sequence[Step], progress: Progress = lambda _: None) -> list[Step]:
         """Take the steps of a plan and return those that were taken, by what was there when they were."""
@@ -70,7 +71,7 @@ async def _take(
 ) -> list[Step]:
     present = await repository.find_live(connection, order.tenant_id, [step.slug for step in portion])
     drafts = [step.draft for step in portion if step.draft is not None]
-    steps = plan_steps(present, drafts, prunable=[step.slug for step in portion if step.draft is None])
+    steps = _checked(plan_steps(present, drafts, prunable=[step.slug for step in portion if step.draft is None]))
     changed = [step for step in steps if step.verb == "change"]
     gone = [step.present for step in steps if step.verb in {"replace", "prune"} and step.present is not None]
     wanted = [step.draft for step in steps if step.verb in {"replace", "create"} and step.draft is not None]
@@ -85,6 +86,13 @@ async def _take(
     pairs += [(None, budget) for budget in made]
     await record_changes(connection, order.author, pairs)
     return [step for step in steps if step.verb != "unchanged"]
+
+
+def _checked(steps: list[Step]) -> list[Step]:
+    for step in steps:
+        if step.verb == "change" and step.present is not None and step.draft is not None and step.present.increases:
+            check_highest_limit(msgspec.structs.replace(step.present, terms=step.draft.terms), field="limit_usd")
+    return steps
 
 
 def _with_terms(step: Step, version: int, at: datetime) -> Budget:

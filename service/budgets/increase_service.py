@@ -14,14 +14,13 @@ from service.budgets import increase_repository, repository
 from service.budgets.budget import Budget, Increase
 from service.budgets.increase_schemas import IncreaseRequest
 from service.budgets.repository import Scope
-from service.budgets.schemas import MAX_LIMIT_USD
+from service.budgets.schemas import check_highest_limit
 from service.budgets.seeding import ConfigChanges
 from service.budgets.subject_reading import subject_of_values
 from service.budgets.trail import record_increase
 from service.db.pools import PostgresPool, connected
-from service.errors import InvalidInput, NotFound, StateConflict
+from service.errors import NotFound, StateConflict
 from service.kit.ids import new_id
-from service.kit.money import EXACT
 
 MAX_OPEN_INCREASES: Final = 100
 
@@ -92,15 +91,7 @@ async def _checked(connection: AsyncConnection[Any], budget: Budget, request: In
             f"The budget has {MAX_OPEN_INCREASES} increases that are not over; end some, or raise its limit.",
             code="too_many_increases",
         )
-    highest = budget.limit_usd
-    for other in (*budget.increases, increase):
-        highest = EXACT.add(highest, other.amount_usd)
-    if highest > MAX_LIMIT_USD:
-        raise InvalidInput(
-            f"With its increases a limit is at most {MAX_LIMIT_USD} USD: counters are exact up to there.",
-            code="invalid_amount",
-            field="amount_usd",
-        )
+    check_highest_limit(budget, increase, field="amount_usd")
     return increase
 
 

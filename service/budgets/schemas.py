@@ -15,6 +15,7 @@ from service.budgets.budget import (
     BudgetDraft,
     BudgetTerms,
     HoldBasis,
+    Increase,
     Mode,
     OnUnavailable,
     OnUnpriced,
@@ -31,7 +32,7 @@ from service.budgets.windows import WindowState
 from service.errors import InvalidInput, NotFound
 from service.identity.conditions import match_document
 from service.kit.ids import new_id
-from service.kit.money import AmountError, AmountText, format_amount, parse_amount
+from service.kit.money import EXACT, AmountError, AmountText, format_amount, parse_amount
 
 # Redis counts integer micro-USD in Lua, whose numbers are exact up to 2^53.
 MAX_LIMIT_USD: Final = Decimal(9_000_000_000)
@@ -280,6 +281,20 @@ def checked_limit(text: str) -> Decimal:
     if amount < 0:
         raise InvalidInput("A limit cannot be negative.", code="invalid_amount", field="limit_usd")
     return amount or Decimal(0)
+
+
+def check_highest_limit(budget: Budget, *increases: Increase, field: str) -> None:
+    """Raise InvalidInput when a limit with its increases, and with some more, is beyond what counters hold exactly."""
+    highest = budget.limit_usd
+    for increase in (*budget.increases, *increases):
+        highest = EXACT.add(highest, increase.amount_usd)
+    if highest > MAX_LIMIT_USD:
+        raise InvalidInput(
+            f"With its increases the limit of {budget.slug!r} is at most {MAX_LIMIT_USD} USD: counters are exact up to"
+            " there.",
+            code="invalid_amount",
+            field=field,
+        )
 
 
 def checked_usd(text: str, field: str, what: str) -> Decimal:

@@ -20,6 +20,7 @@ from service.budgets.budget import Budget, BudgetDraft, BudgetTerms, State
 from service.budgets.creation import make_budgets
 from service.budgets.limits import changed_budget
 from service.budgets.repository import Scope
+from service.budgets.schemas import check_highest_limit
 from service.budgets.seeding import BudgetSeeder, ConfigChanges
 from service.budgets.trail import record_change
 from service.budgets.windows import HoldReader, WindowReader
@@ -160,7 +161,10 @@ async def _put(
 
 async def _changed(connection: AsyncConnection[Any], budget: Budget, terms: BudgetTerms, version: int) -> Budget:
     now = await repository.read_clock(connection)
-    return await repository.store_terms(connection, changed_budget(budget, terms, version=version, at=now))
+    changed = changed_budget(budget, terms, version=version, at=now)
+    if changed.limit_usd > budget.limit_usd:
+        check_highest_limit(changed, field="limit_usd")
+    return await repository.store_terms(connection, changed)
 
 
 async def _find_live(connection: AsyncConnection[Any], tenant_id: str, budget_id: UUID) -> Budget:

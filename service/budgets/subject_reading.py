@@ -9,15 +9,16 @@ from service.identity.conditions import comparable_value
 
 
 def subject_of_text(budget: Budget, text: str) -> str:
-    """Return the canonical subject of a JSON text, or, with a single "*" in the match, of the value alone."""
+    """Return the canonical subject of a JSON text, or, with a single "*" in the match, of the value alone.
+
+    Values are compared as those of calls are. Raises InvalidInput unless they name a counter.
+    """
     each = _each(budget)
     try:
         values = subject_values(text)
     except ValueError:
         values = {each[0]: text} if len(each) == 1 else {}
-    if sorted(values) != sorted(each):
-        raise _refusal(each)
-    return named_subject_text(values)
+    return _subject(each, values)
 
 
 def subject_of_values(budget: Budget, values: Mapping[str, str]) -> str:
@@ -30,10 +31,7 @@ def subject_of_values(budget: Budget, values: Mapping[str, str]) -> str:
             code="invalid_subject",
             field="subject",
         )
-    named = {name: comparable_value(name, value) for name, value in values.items() if name in each}
-    if sorted(values) != sorted(each) or not all(named.values()):
-        raise _refusal(each)
-    return named_subject_text(named)
+    return _subject(each, values)
 
 
 def is_visible(subject: str | None, scope: Mapping[str, Sequence[str]]) -> bool:
@@ -44,6 +42,13 @@ def is_visible(subject: str | None, scope: Mapping[str, Sequence[str]]) -> bool:
         for name, allowed in scope.items()
         if name in values
     )
+
+
+def _subject(each: list[str], values: Mapping[str, str]) -> str:
+    named = {name: comparable_value(name, value) for name, value in values.items() if name in each}
+    if sorted(values) != sorted(each) or not all(named.values()):
+        raise _refusal(each)
+    return named_subject_text(named)
 
 
 def _each(budget: Budget) -> list[str]:

@@ -198,6 +198,23 @@ async def test_there_is_an_end_to_how_many_may_be_open(client: httpx.AsyncClient
     assert (answer.status_code, answer.json()["code"]) == (409, "too_many_increases")
 
 
+async def test_a_limit_is_within_what_counters_hold_with_its_increases_too(client: httpx.AsyncClient):
+    budget = await _create(client, limit_usd="8999999990")
+    await _grant(client, amount_usd="4")
+    await _grant(client, amount_usd="6", subject={"user": "u1"})
+    as_it_is = {name: budget[name] for name in ("match", "period")}
+    for limit, code in (("8999999990.01", 422), ("8999999989", 200), ("8999999990", 200), ("9000000000", 422)):
+        for method in ("PATCH", "PUT"):
+            body = {"limit_usd": limit} | (as_it_is if method == "PUT" else {})
+            answer = await client.request(method, "/v1/budgets/b", json=body)
+            assert answer.status_code == code, (method, limit, answer.text)
+            if code == 422:
+                assert (answer.json()["code"], answer.json()["field"]) == ("invalid_amount", "limit_usd")
+    assert (await client.get("/v1/budgets/b")).json()["limit_usd"] == "8999999990"
+    answer = await client.post(PATH, json=_body(amount_usd="0.01"))
+    assert (answer.status_code, answer.json()["field"]) == (422, "amount_usd")
+
+
 async def test_an_archived_budget_gets_none(client: httpx.AsyncClient):
     budget = await _create(client)
     await client.delete("/v1/budgets/b")

@@ -11,6 +11,7 @@ import pytest
 from service.budgets.period import shown_window, window_of
 from service.budgets.period_document import parse_period
 from service.db.pools import Pools
+from service.identity.dimensions import clean_value
 from service.kit.clock import utc_now
 from tests.api.budgets.conftest import MakeToken
 from tests.drafts import a_draft
@@ -130,6 +131,38 @@ async def test_a_subject_nobody_has_heard_of_has_spent_nothing(client: httpx.Asy
     for subject in ("u9", '{"user":"u9"}'):
         [window] = await _windows(client, subject=subject)
         assert (window["subject"], window["available_usd"]) == ({"user": "u9"}, "10")
+
+
+@pytest.mark.parametrize(
+    ("dimension", "value", "asked"),
+    [
+        ("served_model", "openai/GPT-4o", "openai/GPT-4o"),
+        ("served_model", "openai/GPT-4o", '{"served_model":"OpenAI/gpt-4o"}'),
+        ("provider", "vertex_ai", "Vertex_AI"),
+        ("user", "u1", " u1\u200b"),
+        ("user", "u\x001", "u\x001"),
+    ],
+)
+async def test_a_subject_is_read_as_the_values_of_calls_are(
+    client: httpx.AsyncClient, replica: Replica, budget_tenant: str, dimension: str, value: str, asked: str
+):
+    await _create(client, match={dimension: "*"})
+    await replica.recorder.record([a_draft(budget_tenant, cost="1", **{dimension: clean_value(dimension, value)})])
+    [window] = await _windows(client, subject=asked)
+    assert window["posted_usd"] == "1"
+
+
+@pytest.mark.parametrize("subject", ["\x00", "\u200b", '{"user":"\\u0000"}'])
+async def test_a_subject_with_nothing_to_see_in_it_is_refused_within_a_scope_too(
+    client: httpx.AsyncClient, make_token: MakeToken, subject: str
+):
+    await _create(client, match={"user": "*"})
+    for headers in ({}, await make_token(roles=("read",), scope={"user": ["u1"]})):
+        answer = await client.get("/v1/budgets/b/windows", params={"subject": subject}, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_subject")
+    headers = await make_token(roles=("read",), scope={"user": ["u1"]})
+    answer = await client.get("/v1/budgets/b/windows", params={"subject": "u\x001"}, headers=headers)
+    assert (answer.status_code, answer.json()["windows"]) == (200, [])
 
 
 @pytest.mark.parametrize("subject", ["u1", "{}", '{"team":"a"}', '{"user":1,"tag":"a"}', '{"user":"a"}', "[]", ""])

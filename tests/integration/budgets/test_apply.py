@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from service.audit.service import AuditTrail
 from service.budgets import apply as applying
 from service.budgets.budget import Budget, BudgetDraft
 from service.budgets.commands import budgets_command
+from service.budgets.increase_schemas import IncreaseRequest
+from service.budgets.increase_service import IncreaseService
 from service.budgets.repository import load_budgets
 from service.config.service import ConfigStore
 from service.db.pools import Pools, open_pools
-from service.errors import NotFound
+from service.errors import InvalidInput, NotFound
+from service.kit.clock import utc_now
+from service.kit.money import AmountText
 from service.settings import Settings
 from tests.budget_builders import a_budget_draft
 from tests.drafts import a_draft
@@ -258,3 +263,24 @@ async def test_a_tenant_that_does_not_exist_is_refused(settings: Settings, tenan
 
 def _draft(slug: str, limit: str) -> BudgetDraft:
     return a_budget_draft(slug, {"team": slug}, limit_usd=Decimal(limit))
+
+
+async def test_a_limit_that_is_too_high_with_increases_is_refused_and_nothing_is_written(
+    shell: Shell, pools: Pools, budget_tenant: str
+):
+    await shell.apply(FILE)
+    increases = IncreaseService(pools.postgres, ConfigStore(pools.postgres, NotingFence()))
+    until = (utc_now() + timedelta(hours=1)).isoformat()
+    request = IncreaseRequest(amount_usd=AmountText("5"), until=until, reason="x")
+    await increases.grant(budget_tenant, "users", request, author="a test")
+    text = FILE.replace("100.10", "200").replace("limit_usd: 5", "limit_usd: 8999999996")
+    shell.file.write_text(text)
+    refused = await shell.run("apply", str(shell.file), code=1)
+    assert isinstance(refused.exception, InvalidInput)
+    assert "'users'" in str(refused.exception)
+    assert {slug: budget.limit_usd for slug, budget in (await _live(pools, budget_tenant)).items()} == {
+        "core": Decimal("100.10"),
+        "users": Decimal(5),
+    }
+    await shell.apply(text.replace("8999999996", "8999999995"))
+    assert (await _live(pools, budget_tenant))["users"].limit_usd == Decimal(8999999995)
