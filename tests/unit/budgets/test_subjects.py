@@ -21,17 +21,11 @@ WIDE = [chr(0x20000 + number) * 256 for number in range(3)]
 THREE = dict(zip(("end_user", "session", "tag"), WIDE, strict=True))
 
 # Values that nearly meet: long ones that differ at the end, what they become, what that becomes.
-_long = st.builds(
-    lambda character, last: character * 255 + last,
-    st.sampled_from("a\u2026\U00020000\x01"),
-    st.text("ab", min_size=1, max_size=1),
-)
-_plain = st.one_of(st.sampled_from(["u1", "x" * 100, "x" * 101]), _long)
-_replaced = _plain.map(lambda value: forms_in_subjects(value)[-1])
-_values = st.one_of(_plain, _replaced, _replaced.map(lambda value: forms_in_subjects(value)[-1]), st.text(max_size=9))
-_subjects = st.lists(st.sampled_from(DIMENSION_NAMES), unique=True, max_size=MAX_CONDITIONS).flatmap(
-    lambda names: st.fixed_dictionaries(dict.fromkeys(names, _values))
-)
+LONG = ["x" * 100, "x" * 101] + [character * 255 + last for character in "a\u2026\U00020000\x01" for last in "ab"]
+SHORT = [forms_in_subjects(value)[-1] for value in LONG]
+SHORT_AGAIN = [forms_in_subjects(value)[-1] for value in SHORT]
+_values = st.sampled_from(["u1", *LONG, *SHORT, *SHORT_AGAIN])
+_subjects = st.dictionaries(st.sampled_from(DIMENSION_NAMES), _values, max_size=MAX_CONDITIONS)
 
 
 def plain(values: dict[str, str]) -> str:
@@ -69,7 +63,10 @@ def test_every_text_is_bounded_and_that_of_an_object_with_the_same_names(values:
 
 @given(_subjects, st.data())
 def test_other_values_have_another_text(values: dict[str, str], data: Any):
-    others = data.draw(st.fixed_dictionaries({name: st.one_of(st.just(values[name]), _values) for name in values}))
+    """Also those the text shows, and what the values become when they are long."""
+    shown = subject_values(subject_text(values))
+    near = {name: st.sampled_from([value, shown[name], *forms_in_subjects(value)]) for name, value in values.items()}
+    others = data.draw(st.one_of(st.fixed_dictionaries(near), st.just(shown)))
     assert (subject_text(values) == subject_text(others)) == (values == others)
 
 
