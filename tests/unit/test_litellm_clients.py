@@ -60,6 +60,11 @@ def test_fallbacks_as_litellm_documents_them_are_let_through(rule: Any):
     assert adapter.refusal_of({"model": "m", "fallbacks": rule, "timeout": 3}, "acompletion") is None
 
 
+def test_only_the_proxy_says_that_a_model_is_a_deployment():
+    assert adapter.refusal_of({"model": "openai/a", "specific_deployment": True}, "acompletion")
+    assert adapter.refusal_of({"model": "openai/a", "specific_deployment": False}, "acompletion") is None
+
+
 def test_every_fallback_a_client_names_is_asked_about_whichever_name_of_a_model_it_is_for():
     rules = {"fallbacks": [{"openai/m": ["a"]}, {"m": [{"model": "b"}]}], "context_window_fallbacks": ["c", "m"]}
     assert adapter.fallbacks_named({"model": "m"} | rules) == ["a", "b", "c"]
@@ -152,9 +157,12 @@ async def test_a_call_no_hook_saw_is_asked_about_with_what_litellm_writes_itself
     assert proxy.gate.questions[0]["dimensions"] == {"api_key": "b" * 64, "team": "victim"}
 
 
-async def test_a_call_no_hook_saw_that_was_stopped_goes_no_further_under_other_metadata(tmp_path: Path):
+@pytest.mark.parametrize("of_deployment", [True, False])
+async def test_a_call_no_hook_saw_that_was_stopped_goes_no_further_under_other_metadata(
+    tmp_path: Path, of_deployment: bool
+):
     proxy = Proxy(tmp_path, ALLOWED)
-    sent = {"fallbacks": [{"model": "quick", "metadata": {}}]}
+    sent = {"specific_deployment": True} if of_deployment else {"fallbacks": [{"model": "quick", "metadata": {}}]}
     kwargs = {"metadata": dict(FORGED), "proxy_server_request": {"body": sent}}
     for hop in (kwargs, {"metadata": {}}, {"metadata": dict(FORGED)}):
         with pytest.raises(StoppedError):
@@ -281,7 +289,11 @@ async def test_a_deployment_named_as_it_is_sent_is_asked_about_as_each_of_its_gr
 async def test_a_deployment_denied_to_a_fallback_a_client_names_is_left_out(tmp_path: Path):
     proxy = Proxy(tmp_path, ALLOWED)
     routes = [{"deployment": "openai/a", "allowed": False}, {"deployment": "openai/b", "allowed": True}]
-    proxy.gate.answer = ALLOWED | {"routes": routes}
+
+    async def ask(question: dict[str, Any]) -> dict[str, Any]:
+        return ALLOWED | {"routes": routes if question["model"] == "f" else []}
+
+    proxy.gate.ask = ask  # type: ignore[method-assign]
     data = await proxy.before(fallbacks=["f"])
     both = [entry("f", "openai/a"), entry("f", "openai/b")]
     assert await proxy.handler.async_filter_deployments("f", both, None, data) == both[1:]

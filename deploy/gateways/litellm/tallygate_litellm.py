@@ -556,6 +556,8 @@ def refusal_of(data: Mapping[str, Any], call_type: str) -> str | None:
         return "`model` names several models, which would be called all at once: name one."
     if "model" in _mapping(data.get("extra_body")):
         return "`extra_body.model` would replace the model asked for: name it in `model`."
+    if data.get("specific_deployment"):
+        return "`specific_deployment` would replace the model group asked for: name that in `model`."
     if not all(map(_is_rule, _rules_of(data))):
         return "A fallback is a model's name, or `model` with nothing beside it but " + _AND_WHAT_ELSE
     if len(list(_entries_of(data))) > _MOST_FALLBACKS:
@@ -565,7 +567,10 @@ def refusal_of(data: Mapping[str, Any], call_type: str) -> str | None:
 
 # What a client may send beside a fallback's name: LiteLLM would put anything else over what it knows of the request,
 # who asks and what it pays among it.
-_OF_FALLBACK: Final = _words("messages max_tokens max_completion_tokens temperature top_p stop timeout")
+_OF_FALLBACK: Final = _words(
+    """messages tools tool_choice response_format max_tokens max_completion_tokens reasoning_effort temperature top_p
+    stop timeout"""
+)
 _AND_WHAT_ELSE: Final = ", ".join(f"`{name}`" for name in sorted(_OF_FALLBACK)) + "."
 
 
@@ -2359,7 +2364,7 @@ class _PROXY_Tallygate(CustomLogger):  # noqa: N801  # named so that LiteLLM cal
 
 # Set where a call was stopped that LiteLLM may go on with: a fallback may have other metadata, with no call in it.
 _was_stopped: Final[ContextVar[bool]] = ContextVar("tallygate_was_stopped", default=False)
-_TAKEN_OUT: Final = (*_FALLBACK_RULES, "router_settings_override", "disable_fallbacks")
+_TAKEN_OUT: Final = (*_FALLBACK_RULES, "router_settings_override", "disable_fallbacks", "specific_deployment")
 _EXCEEDED: Final = Denial(402, "Budget has been exceeded!", "budget_exceeded", {})
 # Of a question: what holds for the models it was asked about, and its hold.
 _OF_ONE_WAY: Final = _words("request_id reserve ttl_seconds deployment served_models routes")
