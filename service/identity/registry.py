@@ -4,8 +4,9 @@ Guarantees: a change is heard at once (LISTEN) and takes at most 5 s when the ne
 for each time, so that a declaration counts for the very next call. That all news was heard is known by a beat: a notice
 of our own, which comes after those before it. Without one a key is asked for again after 5 s. While Postgres does not
 answer, or not in time, what was known up to 15 min ago goes on being used, even of a key that is known to have changed:
-a key without its team and its block would pass by all of their budgets. Learning is done beside recording: its failure
-fails nobody.
+a key without its team and its block would pass by all of their budgets. Blocked keys are few: each process that follows
+the news knows all of them (up to 50,000), so that they stay blocked whatever cannot be read. Learning is done beside
+recording: its failure fails nobody.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ _BEAT_SECONDS = 2.0
 _RENEWAL_SECONDS = 60.0
 _USABLE_SECONDS = 900.0
 _KEYS_KEPT = 50_000
+_BLOCKED_KEPT = 50_000
 _KEYS_PER_STATEMENT = 500
 _MAX_WAITING = 10_000
 _STATEMENT_SECONDS = 3.0
@@ -42,6 +44,7 @@ _ANSWER_SECONDS = 5.0
 # A check has 50 ms in all: with something older at hand it does not wait longer than this for something newer.
 _RENEWAL_WAIT_SECONDS = 0.025
 _TROUBLE_SECONDS = 1.0
+_BLOCKED_SECONDS = 30.0
 
 Wanted = tuple[str, str]  # (tenant_id, api_key)
 
@@ -80,6 +83,7 @@ class KeyRegistry:
         self._clock = clock
         self._statement_seconds = statement_seconds
         self._keys: dict[Wanted, _Remembered] = {}
+        self._blocked: dict[Wanted, KnownKey] = {}
         self._distrusted_until = float("-inf")  # what was read before may have changed unheard
         self._heard_until = float("-inf")  # what changed before, and after the above, has been heard
         self._lookups: MicroBatcher[Wanted, KnownKey | None] = MicroBatcher(
@@ -176,7 +180,7 @@ class KeyRegistry:
         try:
             return await self._look_up(wanted, patience_seconds)
         except Unavailable:
-            recalled = self._recall(wanted)
+            recalled = self._blocked.get(wanted) or self._recall(wanted)
             if recalled is None:
                 raise
             return recalled
@@ -245,6 +249,8 @@ class KeyRegistry:
 
     def _remember(self, wanted: Wanted, key: KnownKey | None, asked_at: float) -> None:
         former = self._keys.pop(wanted, None)
+        if key is None or not key.is_blocked:
+            self._blocked.pop(wanted, None)
         if key is None:
             return
         remembered = _Remembered(key, asked_at)
@@ -253,6 +259,12 @@ class KeyRegistry:
         while len(self._keys) >= _KEYS_KEPT:
             self._keys.pop(next(iter(self._keys)))
         self._keys[wanted] = remembered
+
+    def _note_block(self, wanted: Wanted, key: KnownKey | None) -> None:
+        if key is None or not key.is_blocked:
+            self._blocked.pop(wanted, None)
+        elif wanted in self._blocked or len(self._blocked) < _BLOCKED_KEPT:
+            self._blocked[wanted] = key
 
     def _is_new(self, tenant_id: str, lesson: LearnedFacts) -> bool:
         remembered = self._keys.get((tenant_id, lesson.api_key))
@@ -268,16 +280,30 @@ class KeyRegistry:
         """Hear the news until the connection breaks, or does not answer any more."""
         self._distrusted_until = self._clock()
         own_beat = repository.new_beat()
+        async with asyncio.timeout(_BLOCKED_SECONDS):
+            self._blocked = await repository.find_blocked_keys(connection, _BLOCKED_KEPT)
+        changed: set[Wanted] = set()
         while True:
             sent_at = self._clock()
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await repository.send_beat(connection, own_beat)
+            await self._read_blocks(connection, changed)
             async for notice in connection.notifies(timeout=self._beat_seconds):
                 if notice.payload == own_beat:
                     self._heard_until = sent_at
                 elif not repository.is_beat(notice.payload):
                     tenant_id, _, api_key = notice.payload.partition(" ")
                     self.forget(tenant_id, api_key)
+                    changed.add((tenant_id, api_key))
+
+    async def _read_blocks(self, connection: AsyncConnection[Any], changed: set[Wanted]) -> None:
+        """Learn which of the keys that have changed are blocked now."""
+        while changed:
+            portion = [changed.pop() for _ in range(min(len(changed), _KEYS_PER_STATEMENT))]
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                found = await repository.find_keys(connection, portion)
+            for wanted in portion:
+                self._note_block(wanted, found.get(wanted))
 
 
 def _unanswered() -> Unavailable:

@@ -47,6 +47,7 @@ _FIND_KEYS = (
     f"SELECT tenant_id, {_KEY_COLUMNS} FROM key_record"
     " WHERE (tenant_id, api_key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
 )
+_FIND_BLOCKED_KEYS = f"SELECT tenant_id, {_KEY_COLUMNS} FROM key_record WHERE blocked LIMIT %s"
 _FIND_KEY = f"SELECT {_KEY_COLUMNS} FROM key_record WHERE tenant_id = %s AND api_key = %s"
 _LIST_KEYS = f"SELECT {_KEY_COLUMNS} FROM key_record WHERE tenant_id = %s AND api_key > %s ORDER BY api_key LIMIT %s"
 # A lookup per tenant by the primary key; a planner left alone might read the whole table.
@@ -126,6 +127,12 @@ async def find_keys(
     """Return those of the (tenant_id, api_key) that are known."""
     tenants, keys = [tenant_id for tenant_id, _ in wanted], [api_key for _, api_key in wanted]
     rows = await _fetch_all(connection, _FIND_KEYS, (tenants, keys))
+    return {(row["tenant_id"], row["api_key"]): _known_key(row) for row in rows}
+
+
+async def find_blocked_keys(connection: AsyncConnection[Any], most: int) -> dict[tuple[str, str], KnownKey]:
+    """Return the blocked keys of all tenants, by (tenant_id, api_key)."""
+    rows = await _fetch_all(connection, _FIND_BLOCKED_KEYS, (most,))
     return {(row["tenant_id"], row["api_key"]): _known_key(row) for row in rows}
 
 
