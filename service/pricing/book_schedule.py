@@ -65,7 +65,9 @@ class ScheduledImport:
                         await asyncio.sleep(self._look_seconds)
             except (psycopg.Error, OSError) as error:
                 _log.warning("price_schedule_interrupted", error=type(error).__name__)
-                await asyncio.sleep(self._look_seconds)
+            except Exception:  # noqa: BLE001 - whatever it is, the next import must come
+                _log.exception("price_schedule_interrupted")
+            await asyncio.sleep(self._look_seconds)
 
     async def _lead(self, connection: PostgresConnection) -> NoReturn:
         """Import at once and then after each interval; end by an error when the connection, and the lead, are lost."""

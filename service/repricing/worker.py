@@ -56,6 +56,8 @@ class RepricingWorker:
                 await self._take_up()
             except _TROUBLE as error:
                 _log.warning("repricings_not_claimed", error=type(error).__name__)
+            except Exception:  # noqa: BLE001 - whatever it is, work that comes later must be found
+                _log.exception("repricings_not_claimed")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
 

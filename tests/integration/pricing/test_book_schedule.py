@@ -121,6 +121,23 @@ async def test_a_leader_whose_connection_is_cut_stands_again(processes: Processe
     await until(lambda: len(server.asked) == 2)
 
 
+async def test_after_an_error_nobody_foresaw_the_schedule_goes_on(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+):
+    fetch, failures = MapDownloader.fetch, []
+
+    async def fail_first(downloader: MapDownloader, url: str) -> str:
+        if not failures:
+            failures.append(url)
+            raise RuntimeError("nobody foresaw this")
+        return await fetch(downloader, url)
+
+    monkeypatch.setattr(MapDownloader, "fetch", fail_first)
+    processes.start(interval_seconds=3600)
+    await asyncio.wait_for(_has_imports(processes, 1), 10)
+    assert failures
+
+
 async def test_what_the_guard_objects_to_is_left_to_an_operator(processes: Processes, server: MapServer):
     server.answers["/map?token=secret"] = answer(b'{"m": {"input_cost_per_token": 0}}')
     refused = counted("refused")
