@@ -52,17 +52,19 @@ def write_configuration(recipe: str, home: Path, provider: int) -> None:
         }
         for name, (model, behaviour) in models.items()
     ]
-    # Two deployments of one group, a dear and a cheap one.
+    # Two deployments of one group, a dear and a cheap one; of a pattern, one by the name asked for and a cheap one.
+    pairs = {"either": ("openai/gpt-4.1", "openai/gpt-4.1-mini"), "some-*": ("*", "openai/gpt-4.1-mini")}
     configuration["model_list"] += [
         {
-            "model_name": "either",
+            "model_name": name,
             "litellm_params": {
                 "model": model,
                 "api_base": f"http://127.0.0.1:{provider}/answers/v1",
                 "api_key": "sk-of-the-provider",
             },
         }
-        for model in ("openai/gpt-4.1", "openai/gpt-4.1-mini")
+        for name, models_of_it in pairs.items()
+        for model in models_of_it
     ]
     configuration["router_settings"] = {"fallbacks": FALLBACKS, "num_retries": 0, "disable_cooldowns": True}
     configuration["general_settings"] |= {"custom_auth": "identities.who_asks"}

@@ -106,6 +106,16 @@ async def test_a_budget_holds_a_new_model_of_a_pattern(
     assert provider.seen == []
 
 
+async def test_of_a_pattern_the_deployments_that_are_allowed_serve(
+    proxy: LiteLLMProxy, household: Household, team: str, key: str
+):
+    await household.admin.create_budget(f"dear-{team}", {"team": team, "deployment": "openai/gpt-4.1"}, "0")
+    for _ in range(8):
+        assert (await proxy.chat(key, "some-gpt-4.1")).status_code == 200
+    charges = await charges_of(household, team, 8)
+    assert {charge["deployment"] for charge in charges} == {"openai/gpt-4.1-mini"}
+
+
 @pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses"])
 async def test_a_deployment_named_as_it_is_sent_is_charged_to_its_group_and_no_way_round_its_budget(
     proxy: LiteLLMProxy, household: Household, provider: Provider, team: str, key: str, path: str

@@ -267,6 +267,8 @@ def test_a_router_of_another_version_says_less_and_breaks_nothing():
     for router in (None, object(), broken, SimpleNamespace(pattern_router=7, model_list=None)):
         target = adapter.target_of("m", router, "team")
         assert (list(target.groups), list(target.deployments)) == (["m"], [])
+    unplaced = SimpleNamespace(model_names={"m"}, model_list=[entry("other", "m")])
+    assert adapter.target_of("m", unplaced) == (["m"], [])
     default = SimpleNamespace(default_deployment=entry("*", "openai/*"))
     assert adapter.routes_of(adapter.target_of("openai/a", default).deployments) == [{"deployment": "openai/a"}]
 

@@ -664,14 +664,15 @@ def target_of(model: str | None, router: object, team: str | None = None) -> Tar
     In its order. A deployment named by what is sent to the provider is asked about as each group that has it.
     """
     listed = getattr(router, "model_list", None) or ()
-    by_id = None if model in (getattr(router, "model_names", None) or ()) else _deployment_of_id(model, router)
+    names = getattr(router, "model_names", None) or ()
+    by_id = None if model in names else _deployment_of_id(model, router)
     if by_id is not None:
         return Target([clean_text(by_id.get("model_name")) or model], [by_id])
     name = target_of_alias(model, router)
     places = _mapping(getattr(router, "model_name_to_deployment_indices", None)).get(name or "")
     of_teams: Mapping[Any, Any] = _mapping(getattr(router, "team_model_to_deployment_indices", None))
     places = places or of_teams.get((team, name))
-    if places or name is None:
+    if places or name is None or name in names:
         return Target([model], [_mapping(listed[place]) for place in places or () if place < len(listed)])
     found = _by_pattern(name, router, team)
     if found:
