@@ -165,6 +165,14 @@ async def test_a_fallback_counts_in_the_budget_of_the_model_that_was_asked_for(w
     assert (await world.check(model="other", fallback_models=["gpt-4.1"]))["allowed"] is True
 
 
+@pytest.mark.parametrize(("model", "fallback"), [("gpt-4.1-mini", "gpt-4.1"), ("gpt-4.1", "gpt-4.1-mini")])
+async def test_the_hold_of_a_call_with_a_fallback_is_that_of_the_dearest(world: World, model: str, fallback: str):
+    await world.put_budget(match={"end_user": "*"}, limit_usd="10")
+    body = SMART | {"model": model, "fallback_models": [fallback], "dimensions": {"end_user": "u"}}
+    answer = await world.check(**body, reserve=True)
+    assert (answer["reservation"]["amount_usd"], held(answer)) == ("2", {"b": "2"})
+
+
 async def test_what_goes_a_denied_way_all_the_same_shows_as_that(world: World):
     await world.put_budget("full", match={"provider": "azure"}, limit_usd="0")
     await world.put_budget("all", match={}, limit_usd="10")
