@@ -66,7 +66,7 @@ class BudgetDraft(msgspec.Struct, frozen=True, kw_only=True):
     terms: BudgetTerms
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
+class Budget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A budget as it is stored.
 
     `config_version`: charges of a lower one were recorded before the budget existed; the seeding adds those effective

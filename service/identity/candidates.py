@@ -63,7 +63,7 @@ class PresenceProbe(msgspec.Struct, frozen=True, cache_hash=True):
 Probe = ExactProbe | PrefixProbe | PresenceProbe
 
 
-class Filing(msgspec.Struct, frozen=True):
+class Filing(msgspec.Struct, frozen=True, gc=False):
     """Where a match is filed, and the conditions a hit has not yet proved."""
 
     probe: Probe

@@ -28,7 +28,7 @@ _LOWER_DIMENSIONS: Final = frozenset({"price_key", "mode", "call_type"})
 _CASELESS_DIMENSIONS: Final = _MODEL_DIMENSIONS | _LOWER_DIMENSIONS | {"provider"}
 
 
-class Condition(msgspec.Struct, frozen=True):
+class Condition(msgspec.Struct, frozen=True, gc=False):
     """One dimension's condition. `values`: the texts of `any_of` and `pattern` (sorted, distinct), the one `prefix`.
 
     A `pattern` is an `any_of` in which "*" within a text stands for any characters, also none.
