@@ -66,7 +66,7 @@ class BudgetDraft(msgspec.Struct, frozen=True, kw_only=True):
     terms: BudgetTerms
 
 
-# Of budgets and what they are filed by there may be 100,000: a garbage collection that visits each keeps checks waiting.
+# There may be 100,000, and of what they are filed by too: a garbage collection that visits each keeps checks waiting.
 # Nothing they hold leads back to them.
 class Budget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A budget as it is stored.
