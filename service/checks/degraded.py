@@ -174,7 +174,9 @@ def _keep(kept: dict[str, T], key: str, value: T) -> None:
 
 def id_reused() -> StateConflict:
     """Return the refusal of an id that has the hold of another call."""
-    return StateConflict("This request_id holds for another request: take a new id, or void that hold.", code="request_id_reused")
+    return StateConflict(
+        "This request_id holds for another request: take a new id, or void that hold.", code="request_id_reused"
+    )
 
 
 def _strictest(ask: HoldAsk, counters: Sequence[BudgetCounter]) -> OnUnavailable:
