@@ -16,10 +16,10 @@ import msgspec
 from service.budgets.budget import Budget, OnUnavailable
 from service.budgets.period import Window, window_of
 from service.budgets.subject import subject_text
-from service.budgets.tag_names import NO_TAGS_NAMED, TagGathering, TagNames
 from service.identity.call import CallNames
 from service.identity.candidates import CandidateGathering, CandidateIndex, Filing, Values, file_match
 from service.identity.dimensions import DIMENSION_NAMES, ROUTE_DIMENSIONS
+from service.identity.tag_names import NO_TAGS_NAMED, TagGathering, TagNames
 
 
 class BudgetCounter(msgspec.Struct, frozen=True):
@@ -103,7 +103,7 @@ class _Contents(NamedTuple):
         policies = self.policies.copy()
         policies.subtract(policy for entry in former for policy in _policies(entry.budget))
         policies.update(policy for entry in new for policy in _policies(entry.budget))
-        tags = self.tags.with_changes([entry.budget for entry in former], [entry.budget for entry in new])
+        tags = self.tags.with_changes([entry.budget.match for entry in former], [entry.budget.match for entry in new])
         return _Contents(entries, filed, +wanted, +named, +policies, tags)
 
 
@@ -235,7 +235,7 @@ class BudgetGathering:
             self._wanted.update(_wanted_dimensions(entry.budget))
             self._named.update([condition.dimension for condition in entry.budget.match])
             self._policies.update(_policies(entry.budget))
-            self._tags.add([entry.budget])
+            self._tags.add([entry.budget.match])
 
     def budget_set(self, version: int) -> BudgetSet:
         """Return the set of what was added; nothing may be added any more."""

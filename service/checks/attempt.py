@@ -12,7 +12,8 @@ from service.checks.request import CheckRequest
 from service.checks.route_plan import RoutePlan, plan_routes
 from service.checks.routes import NOTHING_SEEN, RecentUse
 from service.config.snapshot import TenantConfig
-from service.identity.dimensions import KEY_DIMENSIONS, CompletedDimensions, with_kept_tags
+from service.identity.dimensions import KEY_DIMENSIONS, CompletedDimensions
+from service.identity.tag_names import with_kept_tags
 from service.pricing.price_book import PriceBook
 
 
@@ -66,7 +67,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 def prepare_attempt(asked: Asked, config: TenantConfig, book: PriceBook, at: datetime) -> Attempt:
     """Return the question as this configuration puts it."""
-    dimensions = with_kept_tags(asked.dimensions, config.budgets.tag_names.rank)
+    dimensions = with_kept_tags(asked.dimensions, config.tag_names)
     appraisal = appraise(asked.request, dimensions.values, config, book, at, asked.recent)
     plan = plan_routes(config, appraisal, at)
     ask = hold_ask(

@@ -12,8 +12,9 @@ from service.checks.request import CheckRequest
 from service.config.service import ConfigStore
 from service.errors import Forbidden
 from service.identity.completion import complete_dimensions, effective_key
-from service.identity.dimensions import CompletedDimensions, with_kept_tags
+from service.identity.dimensions import CompletedDimensions
 from service.identity.registry import KeyRegistry
+from service.identity.tag_names import with_kept_tags
 from service.kit.clock import utc_now
 from service.pricing.registry import PriceBooks
 
@@ -51,7 +52,7 @@ class EstimateService:
         dimensions = complete_dimensions(request.dimensions, known, caller.pinned)
         _check_scope(caller, dimensions)
         config = await self._configs.get(caller.tenant_id)
-        dimensions = with_kept_tags(dimensions, config.budgets.tag_names.rank)
+        dimensions = with_kept_tags(dimensions, config.tag_names)
         recent = await self._recent_use.find(request, config, patience_seconds=_PATIENCE_SECONDS)
         at = self._clock()
         book = self._prices.at(caller.tenant_id, at)

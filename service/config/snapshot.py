@@ -5,6 +5,7 @@ import msgspec
 from service.access.settings import TenantSettings
 from service.budgets.matching import BudgetSet
 from service.identity.aliases import AliasBook
+from service.identity.tag_names import TagNames
 from service.pricing.rules import NO_RULES, PricingRules
 
 
@@ -21,6 +22,11 @@ class TenantConfig(msgspec.Struct, frozen=True):
     pricing_rules: PricingRules = NO_RULES
     # The version since which, as far as this process knows, aliases, price rules and settings are as they are.
     priced_since: int = 0
+
+    @property
+    def tag_names(self) -> tuple[TagNames, TagNames]:
+        """Return the tags that something looks for: they stay when a call has too many."""
+        return self.budgets.tag_names, self.pricing_rules.tag_names
 
     def prices_as(self, other: "TenantConfig") -> bool:
         """Tell whether another configuration names and prices every call alike."""

@@ -23,10 +23,10 @@ from service.events.failed_attempts import FailedAttempts, RequestKey, request_k
 from service.events.price_metrics import PriceObserver
 from service.events.usage_event import UsageEvent
 from service.identity.completion import complete_dimensions, effective_key
-from service.identity.dimensions import with_kept_tags
 from service.identity.known_key import KeyLesson, KnownKey, key_lesson
 from service.identity.registry import KeyRegistry
 from service.identity.resolution import resolve_models
+from service.identity.tag_names import with_kept_tags
 from service.ledger.charge import ChargeDraft, Recorded, RecordOutcome, Unstorable
 from service.ledger.service import LedgerRecorder
 from service.pricing.registry import PriceBooks
@@ -164,7 +164,7 @@ class IngestService:
         api_key = effective_key(event.dimensions, caller.pinned)
         known = keys.get(api_key) if api_key else None
         dimensions = complete_dimensions(event.dimensions, known, caller.pinned)
-        dimensions = with_kept_tags(dimensions, config.budgets.tag_names.rank)
+        dimensions = with_kept_tags(dimensions, config.tag_names)
         facts = facts_of(event)
         book = self._prices.at(caller.tenant_id, event.occurred_at)
         rating = rate_call(facts, models, dimensions.values, config, book, event.occurred_at)

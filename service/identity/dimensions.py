@@ -4,9 +4,7 @@ Order of trust for each value: pinned by the token > declared in the key registr
 learned from events.
 """
 
-from collections.abc import Callable
 from hashlib import sha256
-from heapq import nsmallest
 from typing import Final
 
 import msgspec
@@ -56,19 +54,6 @@ class CompletedDimensions(msgspec.Struct, frozen=True, kw_only=True):
     values: Dimensions
     provenance: dict[str, str]
     is_key_blocked: bool = False
-
-
-def with_kept_tags(completed: CompletedDimensions, rank: Callable[[str], int]) -> CompletedDimensions:
-    """Return the dimensions with 32 tags at most: those of the lowest rank, and of one rank the first by text.
-
-    Which ones does not depend on the order they come in: a check and its charge keep the same.
-    """
-    tags = completed.values.tags
-    if len(tags) <= MAX_TAGS:
-        return completed
-    kept = set(nsmallest(MAX_TAGS, tags, key=lambda tag: (rank(tag), tag)))
-    values = msgspec.structs.replace(completed.values, tags=tuple([tag for tag in tags if tag in kept]))
-    return msgspec.structs.replace(completed, values=values)
 
 
 def is_plain_key(text: str) -> bool:

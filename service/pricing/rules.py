@@ -17,6 +17,7 @@ from service.identity.candidates import CandidateIndex, Filing, file_match
 from service.identity.conditions import Condition, Match
 from service.identity.dimensions import PEOPLE, Dimensions
 from service.identity.models import ModelIdentity
+from service.identity.tag_names import TagGathering
 from service.pricing.rule_match import CALL_TYPE, MODE, MODEL, PRICE_KEY
 from service.pricing.rule_terms import AdjustmentTerms, FeeTerms, OverrideTerms, Terms
 
@@ -151,7 +152,7 @@ class RuleSet(Generic[T]):
 class PricingRules:
     """The rules of one tenant. Falsy when there are none: most calls then skip them."""
 
-    __slots__ = ("adjustments", "compiled", "fees", "overrides", "rule_ids")
+    __slots__ = ("adjustments", "compiled", "fees", "overrides", "rule_ids", "tag_names")
 
     def __init__(self, rules: Iterable[PriceRule] = ()) -> None:
         known = tuple(rules)
@@ -159,6 +160,9 @@ class PricingRules:
         self.overrides = RuleSet(known, OverrideTerms)
         self.fees = RuleSet(known, FeeTerms)
         self.adjustments = RuleSet(known, AdjustmentTerms)
+        gathering = TagGathering()
+        gathering.add(rule.match for rule in known)
+        self.tag_names = gathering.names()
         # Prices under overrides, kept by `overrides.find_overridden`.
         self.compiled: dict[Any, Any] = {}
 

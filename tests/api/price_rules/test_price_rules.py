@@ -46,6 +46,14 @@ def line(lines: list[dict[str, Any]], **wanted: str) -> dict[str, Any]:
     return found
 
 
+async def test_a_fee_of_a_tag_is_charged_however_many_other_tags_a_call_has(world: World):
+    await declare(world, "fees", name="vip", match={"tag": "zz-vip"}, kind="usd_per_request", amount="1")
+    charges = [
+        await charge_of(world, request_tags=tags) for tags in (["zz-vip"], [*[f"a{n}" for n in range(40)], "zz-vip"])
+    ]
+    assert [Decimal(charge["cost_usd"]) for charge in charges] == [1 + LIST_COST] * 2
+
+
 async def test_an_override_prices_events_and_is_named_on_the_line_it_made(world: World):
     await declare(world, "price-overrides", name="contract 7", rates={"input_cost_per_token": {"usd": "0.000001"}})
     charge = await charge_of(world)

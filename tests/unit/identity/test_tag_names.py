@@ -1,4 +1,4 @@
-"""Which tags of a call stay when it has too many: those that budgets name, in whatever order they come."""
+"""Which tags of a call stay when it has too many: those something looks for, in whatever order they come."""
 
 from random import Random
 from uuid import UUID
@@ -8,15 +8,18 @@ import pytest
 
 from service.budgets.budget import Budget
 from service.budgets.matching import BudgetGathering, BudgetSet
-from service.identity.dimensions import MAX_TAGS, CompletedDimensions, Dimensions, with_kept_tags
+from service.identity.dimensions import MAX_TAGS, CompletedDimensions, Dimensions
+from service.identity.tag_names import with_kept_tags
+from service.pricing.rules import NO_RULES, PricingRules
 from tests.budget_builders import a_budget, a_call
+from tests.unit.pricing.rule_builders import a_fee, rules_of
 
 JUNK = tuple(f"a{number:03}" for number in range(100))
 
 
-def _kept(budgets: BudgetSet, tags: tuple[str, ...]) -> tuple[str, ...]:
+def _kept(budgets: BudgetSet, tags: tuple[str, ...], rules: PricingRules = NO_RULES) -> tuple[str, ...]:
     completed = CompletedDimensions(values=Dimensions(user="u", tags=tags), provenance={"tag": "carried"})
-    kept = with_kept_tags(completed, budgets.tag_names.rank)
+    kept = with_kept_tags(completed, (budgets.tag_names, rules.tag_names))
     assert (kept.values.user, kept.provenance) == ("u", {"tag": "carried"})
     return kept.values.tags
 
@@ -35,7 +38,7 @@ def test_what_stays_does_not_depend_on_the_order():
     tags = [*JUNK, "zz", "y1", "y2", "user-agent: curl"]
     chance = Random(5)
     first = set(_kept(budgets, tuple(tags)))
-    assert {"zz", "y1", "y2"} < first
+    assert {"zz", "y1"} < first
     for _ in range(50):
         chance.shuffle(tags)
         kept = _kept(budgets, tuple(tags))
@@ -46,6 +49,18 @@ def test_what_stays_does_not_depend_on_the_order():
 def test_many_tags_with_the_beginning_of_one_budget_push_out_none_that_another_names():
     budgets = BudgetSet(1, [a_budget({"tag": "zz"}), a_budget({"tag": {"prefix": "a"}})])
     assert "zz" in _kept(budgets, (*JUNK, "zz"))
+
+
+def test_a_tag_with_the_beginning_of_one_budget_pushes_out_none_with_that_of_another():
+    budgets = BudgetSet(1, [a_budget({"tag": {"prefix": "a"}}), a_budget({"tag": {"prefix": "zz-"}})])
+    assert "zz-red" in _kept(budgets, ("zz-red", *JUNK))
+
+
+@pytest.mark.parametrize("tag", ["zz", {"prefix": "z"}, ["yy", "zz"]])
+def test_a_tag_some_price_rule_names_stays(tag: object):
+    rules = rules_of(a_fee("usd_per_request", "1", {"tag": tag}))
+    assert "zz" in _kept(BudgetSet(1), (*JUNK, "zz"), rules)
+    assert "zz" not in _kept(BudgetSet(1), (*JUNK, "zz"))
 
 
 def test_tags_of_gateways_take_no_place():
@@ -59,7 +74,8 @@ def test_few_tags_all_stay():
 
 
 def _named(budgets: BudgetSet) -> list[str]:
-    return [tag for tag in ("t1", "t2", "t3", "p-x", "q-x") if budgets.tag_names.rank(tag) < 2]
+    names = budgets.tag_names
+    return [tag for tag in ("t1", "t2", "t3", "p-x", "q-x") if names.has(tag) or list(names.prefixes_of(tag))]
 
 
 def _archived(budget: Budget) -> Budget:
