@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from service.identity.aliases import AliasBook
-from service.identity.dimensions import MAX_TAGS, Dimensions, clean_value
+from service.identity.call import AUTOMATIC_TAG
+from service.identity.dimensions import Dimensions, clean_value
 from service.identity.known_key import KeyFacts
 from service.identity.models import ModelClaims
 from service.identity.resolution import resolve_models
@@ -17,7 +18,6 @@ from service.imports.spend import IMPORT_SOURCE, digest_of
 from service.kit.money import EXACT, ZERO, format_amount
 from service.ledger.openings import Opening
 
-_AUTOMATIC_TAG: Final = "user-agent:"
 _REASON: Final = "spend logs of LiteLLM"
 
 _tags = msgspec.json.Decoder(list[Any])
@@ -123,7 +123,7 @@ def _is_still_of(facts: KeyFacts, values: Mapping[str, str | None]) -> bool:
 
 
 def read_tags(text: str | None) -> tuple[str, ...]:
-    """Return the tags somebody chose; a column that holds its list as a text is read, too."""
+    """Return the tags somebody chose, in any number; a column that holds its list as a text is read, too."""
     if not text:
         return ()
     try:
@@ -138,4 +138,4 @@ def read_tags(text: str | None) -> tuple[str, ...]:
     tags = dict.fromkeys(
         tag for value in content if isinstance(value, str) and (tag := clean_value("tag", value)) is not None
     )
-    return tuple(tag for tag in tags if not tag.lower().startswith(_AUTOMATIC_TAG))[:MAX_TAGS]
+    return tuple(tag for tag in tags if not tag.lower().startswith(AUTOMATIC_TAG))

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -81,6 +82,7 @@ def test_the_requested_model_of_a_fallback_is_kept_and_aliases_count():
     [
         ('["a", "b", "a", "User-Agent: x", "user-agent: y", "", null, 1]', ("a", "b")),
         ('"[\\"a\\"]"', ("a",)),
+        (json.dumps([f"t{number}" for number in range(99)]), tuple(f"t{number}" for number in range(99))),
         ('{"a": 1}', ()),
         ("broken", ()),
         ("[" * 5000, ()),
