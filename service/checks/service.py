@@ -147,7 +147,10 @@ class CheckService:
         return prepare_attempt(asked, config, self._prices.at(config.tenant_id, at), at)
 
     async def _find_key(self, caller: Caller, request: CheckRequest) -> tuple[KnownKey | None, bool]:
-        """Return what is known of the key of a call, and whether that is unknown because it could not be read."""
+        """Return what is known of the key of a call, and whether that is unknown because it could not be read.
+
+        A key that was read a while ago, and had no entry, counts as read.
+        """
         api_key = effective_key(request.dimensions, caller.pinned)
         if api_key is None:
             return None, False

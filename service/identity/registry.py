@@ -4,9 +4,11 @@ Guarantees: a change is heard at once (LISTEN) and takes at most 5 s when the ne
 for each time, so that a declaration counts for the very next call. That all news was heard is known by a beat: a notice
 of our own, which comes after those before it. Without one a key is asked for again after 5 s. While Postgres does not
 answer, or not in time, what was known up to 15 min ago goes on being used, even of a key that is known to have changed:
-a key without its team and its block would pass by all of their budgets. Blocked keys are few: each process that follows
-the news knows all of them (up to 50,000), so that they stay blocked whatever cannot be read. Learning is done beside
-recording: its failure fails nobody.
+a key without its team and its block would pass by all of their budgets. That a key had no entry is remembered as long,
+told only while nobody can be asked, and not to recording; news of the key ends it. Such keys have a memory of their
+own: a flood of them pushes out others without an entry, of any tenant, never a known key. Blocked keys are few: each
+process that follows the news knows all of them (up to 50,000), so that they stay blocked whatever cannot be read.
+Learning is done beside recording: its failure fails nobody.
 """
 
 import asyncio
@@ -36,6 +38,7 @@ _BEAT_SECONDS = 2.0
 _RENEWAL_SECONDS = 60.0
 _USABLE_SECONDS = 900.0
 _KEYS_KEPT = 50_000
+_ABSENT_KEPT = 50_000
 _BLOCKED_KEPT = 50_000
 _KEYS_PER_STATEMENT = 500
 _MAX_WAITING = 10_000
@@ -83,6 +86,7 @@ class KeyRegistry:
         self._clock = clock
         self._statement_seconds = statement_seconds
         self._keys: dict[Wanted, _Remembered] = {}
+        self._absent: dict[Wanted, float] = {}  # read then, and without an entry; read longest ago first
         self._blocked: dict[Wanted, KnownKey] = {}
         self._distrusted_until = float("-inf")  # what was read before may have changed unheard
         self._heard_until = float("-inf")  # what changed before, and after the above, has been heard
@@ -96,24 +100,27 @@ class KeyRegistry:
         self._follower: asyncio.Task[None] | None = None
 
     async def find(self, tenant_id: str, api_key: str, *, patience_seconds: float = _ANSWER_SECONDS) -> KnownKey | None:
-        """Return what is known of a key. Raises Unavailable when nobody can be asked in time and nothing is at hand."""
+        """Return what is known of a key. Raises Unavailable when nobody can be asked in time and nothing is at hand.
+
+        None: it has no entry, or had none when it was read within the last 15 min.
+        """
         wanted = (tenant_id, api_key)
-        fresh = self._find_fresh(wanted)
-        if fresh is not None:
-            return fresh
-        if self._find_unchanged(wanted) is None:
-            return await self._look_up_or_recall(wanted, patience_seconds)
-        await self._await_renewal(wanted, min(patience_seconds, _RENEWAL_WAIT_SECONDS))
-        # Meanwhile a message may have told that it changed.
-        unchanged = self._find_unchanged(wanted)
-        return unchanged if unchanged is not None else await self._look_up_or_recall(wanted, patience_seconds)
+        try:
+            return await self._find(wanted, patience_seconds)
+        except Unavailable:
+            if not self._was_absent(wanted):
+                raise
+            return None
 
     async def find_many(self, tenant_id: str, api_keys: Iterable[str]) -> dict[str, KnownKey]:
-        """Return what is known of some keys, with one statement for all that are not at hand. Raises Unavailable."""
+        """Return what is known of some keys, with one statement for all that are not at hand.
+
+        Raises Unavailable also for a key that had no entry a while ago: what is recorded stays, and can be sent again.
+        """
         distinct = dict.fromkeys(api_keys)
         known = {api_key: key for api_key in distinct if (key := self._find_fresh((tenant_id, api_key))) is not None}
         missing = [api_key for api_key in distinct if api_key not in known]
-        found = await asyncio.gather(*[self.find(tenant_id, api_key) for api_key in missing])
+        found = await asyncio.gather(*[self._find((tenant_id, api_key), _ANSWER_SECONDS) for api_key in missing])
         return known | {api_key: key for api_key, key in zip(missing, found, strict=True) if key is not None}
 
     async def learn(self, tenant_id: str, lessons: Sequence[KeyLesson]) -> int:
@@ -137,6 +144,7 @@ class KeyRegistry:
     def forget(self, tenant_id: str, api_key: str) -> None:
         """Ask anew for a key, also if a statement under way answers: it has just changed."""
         wanted = (tenant_id, api_key)
+        self._absent.pop(wanted, None)
         remembered = self._keys.get(wanted)
         if remembered is not None:
             remembered.has_changed = True
@@ -152,6 +160,17 @@ class KeyRegistry:
         await stop(self._follower)
         await asyncio.gather(*self._renewals.values())
         await self._lookups.close()
+
+    async def _find(self, wanted: Wanted, patience_seconds: float) -> KnownKey | None:
+        fresh = self._find_fresh(wanted)
+        if fresh is not None:
+            return fresh
+        if self._find_unchanged(wanted) is None:
+            return await self._look_up_or_recall(wanted, patience_seconds)
+        await self._await_renewal(wanted, min(patience_seconds, _RENEWAL_WAIT_SECONDS))
+        # Meanwhile a message may have told that it changed.
+        unchanged = self._find_unchanged(wanted)
+        return unchanged if unchanged is not None else await self._look_up_or_recall(wanted, patience_seconds)
 
     def _find_fresh(self, wanted: Wanted) -> KnownKey | None:
         remembered = self._keys.get(wanted)
@@ -175,6 +194,10 @@ class KeyRegistry:
         if remembered is None or self._clock() - remembered.read_at > _USABLE_SECONDS:
             return None
         return remembered.key
+
+    def _was_absent(self, wanted: Wanted) -> bool:
+        read_at = self._absent.get(wanted)
+        return read_at is not None and self._clock() - read_at <= _USABLE_SECONDS
 
     async def _look_up_or_recall(self, wanted: Wanted, patience_seconds: float) -> KnownKey | None:
         try:
@@ -251,7 +274,11 @@ class KeyRegistry:
         former = self._keys.pop(wanted, None)
         if key is None or not key.is_blocked:
             self._blocked.pop(wanted, None)
+        self._absent.pop(wanted, None)
         if key is None:
+            while len(self._absent) >= _ABSENT_KEPT:
+                self._absent.pop(next(iter(self._absent)))
+            self._absent[wanted] = asked_at
             return
         remembered = _Remembered(key, asked_at)
         if former is not None and not former.has_changed and former.newest_lesson is not None:

@@ -3,16 +3,22 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import psycopg
 import pytest
 from prometheus_client import REGISTRY
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from service.access.tokens import Caller
 from service.checks.dialects.answers import answer_of
 from service.checks.dialects.question import Question
 from service.checks.dialects.service import DialectService
+from service.db import migrator
+from service.db.embedded import EngineUrls
+from service.db.pools import PostgresPool, make_postgres_pool
 from service.kit.clock import utc_now
 from service.kit.ids import new_id
+from service.settings import PostgresSettings
 from tests.api.checks.gateways import KEY_ID
 from tests.api.checks.replica import Replica, open_replica
 from tests.api.checks.unsteady_redis import unsteady_redis
@@ -33,6 +39,16 @@ async def without_keys(world: World, redis_url: str) -> AsyncIterator[Replica]:
         await opened.holds.close()
         await opened.ledger.close()
     await dead.close()
+
+
+@pytest.fixture
+async def key_pool(empty_database_url: str) -> AsyncIterator[PostgresPool]:
+    """Connections to a database of the test's own, in which no key has an entry."""
+    migrator.upgrade(empty_database_url)
+    pool = make_postgres_pool(empty_database_url, PostgresSettings(pool_min_connections=1, pool_max_connections=3))
+    await pool.open()
+    yield pool
+    await pool.close()
 
 
 def counted(outcome: str) -> float:
@@ -111,3 +127,24 @@ async def test_a_gateway_that_must_tell_everything_is_stopped(
     if status == 200:
         assert answer.headers["x-tallygate-degraded"] == "true"
         assert answer.headers["x-tallygate-unresolved"] == ",".join(OF_A_KEY)
+
+
+async def test_a_key_read_without_an_entry_stays_nobodys_while_keys_cannot_be_read(
+    world: World, redis_url: str, engines: EngineUrls, empty_database_url: str, key_pool: PostgresPool
+):
+    await world.put_budget("users", limit_usd="1", match={"user": "*"})
+    database = conninfo_to_dict(empty_database_url)["dbname"]
+    async with unsteady_redis(redis_url) as (line, client):
+        replica = await open_replica(world, line, client, world.services.pools.postgres, key_pool=key_pool)
+        before = await ask(replica, team="core")
+        with psycopg.connect(str(engines.database_url), autocommit=True) as server:
+            server.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
+            server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,))
+        during = await ask(replica, team="core")
+        never_read = await ask(replica, team="core", api_key="f" * 64)
+        await replica.checks.close()
+        await replica.holds.close()
+        await replica.ledger.close()
+    for answer in (before, during):
+        assert (answer.allowed, answer.degraded, answer.unresolved) == (True, False, ["user"])
+    assert (never_read.code, never_read.degraded) == ("counters_unavailable", True)

@@ -13,6 +13,7 @@ from service.db import migrator
 from service.db.embedded import EngineUrls
 from service.db.pools import PostgresPool, make_postgres_pool
 from service.errors import Unavailable
+from service.identity import registry as registry_module
 from service.identity.known_key import KeyFacts
 from service.identity.registry import KeyRegistry
 from service.identity.service import KeyService
@@ -80,6 +81,82 @@ async def test_a_key_nobody_knew_is_answered_unavailable_within_the_patience_of_
         with pytest.raises(Unavailable):
             await registry.find("t", KEY, patience_seconds=0.02)
         assert monotonic() - asked_at < 2
+    await registry.close()
+
+
+async def test_a_key_read_without_an_entry_stays_nobodys_for_fifteen_minutes(
+    own_pool: PostgresPool, engines: EngineUrls, empty_database_url: str, clock: Clock
+) -> None:
+    registry = KeyRegistry(own_pool, clock=clock, statement_seconds=3)
+    assert await registry.find("t", KEY) is None
+    with outage(engines, empty_database_url):
+        for seconds in (6.0, 893.0):
+            clock.now += seconds
+            assert await registry.find("t", KEY, patience_seconds=0.02) is None
+        for tenant_id, api_key in (("t", "b"), ("u", KEY)):
+            with pytest.raises(Unavailable):
+                await registry.find(tenant_id, api_key, patience_seconds=0.02)
+        with pytest.raises(Unavailable):  # what is recorded would stay so
+            await registry.find_many("t", [KEY])
+        clock.now += 2.0
+        with pytest.raises(Unavailable):
+            await registry.find("t", KEY, patience_seconds=0.02)
+    await KeyService(own_pool, KeyRegistry(own_pool)).declare("t", KEY, KeyFacts(team="core"), is_blocked=False)
+    await until_known(registry, KEY)
+    await registry.close()
+
+
+@pytest.mark.parametrize("is_blocked", [False, True])
+async def test_news_of_a_key_ends_that_it_had_no_entry(
+    own_pool: PostgresPool, engines: EngineUrls, empty_database_url: str, clock: Clock, is_blocked: bool
+) -> None:
+    registry = KeyRegistry(own_pool, clock=clock, beat_seconds=0.05)
+    registry.start(empty_database_url)
+
+    async def has_heard_all() -> bool:
+        return registry._heard_until == clock.now
+
+    await until(has_heard_all)
+    assert await registry.find("t", KEY) is None
+    assert await registry.find("t", "other") is None
+    await KeyService(own_pool, KeyRegistry(own_pool)).declare("t", KEY, KeyFacts(team="core"), is_blocked=is_blocked)
+    # The first beat sent from now on comes after the news, the second after the blocks were read.
+    for _ in range(2):
+        clock.now += 1.0
+        await until(has_heard_all)
+    with outage(engines, empty_database_url):
+        assert await registry.find("t", "other", patience_seconds=0.02) is None
+        if is_blocked:
+            known = await registry.find("t", KEY, patience_seconds=0.02)
+            assert known is not None
+            assert known.is_blocked
+        else:
+            with pytest.raises(Unavailable):
+                await registry.find("t", KEY, patience_seconds=0.02)
+    await registry.close()
+
+
+async def test_a_flood_of_unknown_keys_pushes_out_unknown_ones_only(
+    own_pool: PostgresPool,
+    engines: EngineUrls,
+    empty_database_url: str,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry_module, "_KEYS_KEPT", 2)
+    monkeypatch.setattr(registry_module, "_ABSENT_KEPT", 3)
+    registry = KeyRegistry(own_pool, clock=clock)
+    await KeyService(own_pool, registry).declare("t", KEY, KeyFacts(team="core"), is_blocked=False)
+    await registry.find("t", KEY)
+    for api_key in ("k0", "k1", "k0", "k2", "k3"):  # k0 is asked for again: k1 is then the oldest
+        assert await registry.find("t", api_key) is None
+    with outage(engines, empty_database_url):
+        clock.now += 6.0
+        assert await registry.find("t", KEY, patience_seconds=0.02) is not None
+        for api_key in ("k0", "k2", "k3"):
+            assert await registry.find("t", api_key, patience_seconds=0.02) is None
+        with pytest.raises(Unavailable):
+            await registry.find("t", "k1", patience_seconds=0.02)
     await registry.close()
 
 
