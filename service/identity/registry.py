@@ -1,14 +1,10 @@
 """What is known of aliases and keys, loaded from Postgres; keys are remembered by each process for the hot paths.
 
 Guarantees: a change is heard at once (LISTEN) and takes at most 5 s when the news is lost; a key nobody knows is asked
-for each time, so that a declaration counts for the very next call. That all news was heard is known by a beat: a notice
-of our own, which comes after those before it. Without one a key is asked for again after 5 s. While Postgres does not
-answer, or not in time, what was known up to 15 min ago goes on being used, even of a key that is known to have changed:
-a key without its team and its block would pass by all of their budgets. That a key had no entry is remembered as long,
-told only while nobody can be asked, and not to recording; news of the key ends it. Such keys have a memory of their
-own: a flood of them pushes out others without an entry, of any tenant, never a known key. Blocked keys are few: each
-process that follows the news knows all of them (up to 50,000), so that they stay blocked whatever cannot be read.
-Learning is done beside recording: its failure fails nobody.
+for each time, so that a declaration counts for the very next call. While Postgres does not answer, or not in time, what
+was known up to 15 min ago goes on being used, even of a key that is known to have changed: a key without its team and
+its block would pass by all of their budgets. Blocked keys stay blocked whatever cannot be read. Learning is done beside
+recording: its failure fails nobody.
 """
 
 import asyncio
@@ -71,7 +67,14 @@ class _Remembered:
 
 
 class KeyRegistry:
-    """The keys one process knows. `start` lets it follow what other processes change, `close` ends that."""
+    """The keys one process knows. `start` lets it follow what other processes change, `close` ends that.
+
+    That all news was heard is known by a beat: a notice of our own, which comes after those before it. Without one a key
+    is asked for again after 5 s. Blocked keys are few: all are known while the news is followed (up to 50,000). That a
+    key had no entry is remembered too, but told only while nobody can be asked, and not to recording; news of the key
+    ends it. Such keys have a memory of their own: a flood of them pushes out others without an entry, of any tenant,
+    never a known key.
+    """
 
     def __init__(
         self,
