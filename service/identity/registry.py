@@ -69,11 +69,11 @@ class _Remembered:
 class KeyRegistry:
     """The keys one process knows. `start` lets it follow what other processes change, `close` ends that.
 
-    That all news was heard is known by a beat: a notice of our own, which comes after those before it. Without one a key
-    is asked for again after 5 s. Blocked keys are few: all are known while the news is followed (up to 50,000). That a
-    key had no entry is remembered too, but told only while nobody can be asked, and not to recording; news of the key
-    ends it. Such keys have a memory of their own: a flood of them pushes out others without an entry, of any tenant,
-    never a known key.
+    That all news was heard is known by a beat: a notice of our own, which comes after those before it. Without one a
+    key is asked for again after 5 s. Blocked keys are few: all are known while the news is followed (up to 50,000).
+    That a key had no entry is remembered too, but told only while nobody can be asked, and not to recording; news of
+    the key ends it. Such keys have a memory of their own: a flood of them pushes out others without an entry, of any
+    tenant, never a known key.
     """
 
     def __init__(
